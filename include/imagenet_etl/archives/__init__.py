@@ -1,0 +1,1 @@
+"""Archives read in place: which members they hold, where those lie, and which are accepted."""

@@ -1,0 +1,93 @@
+"""Turn botocore's errors into this project's, naming the action and the thing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from imagenet_etl.errors import (
+    AccessDenied,
+    ClockSkewed,
+    CloudError,
+    CloudNotFound,
+    CloudUnavailable,
+    EtlError,
+)
+
+_DENIED = {
+    "403", "AccessDenied", "UnauthorizedOperation", "InvalidAccessKeyId", "AuthFailure",
+    "SignatureDoesNotMatch", "ExpiredToken", "InvalidClientTokenId",
+}  # fmt: skip
+_MISSING = {
+    "404", "NotFound", "NoSuchBucket", "NoSuchKey", "InvalidVolume.NotFound",
+    "InvalidSnapshot.NotFound",
+}  # fmt: skip
+_SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
+_BUSY = {
+    "500", "502", "503", "504", "SlowDown", "InternalError", "ServiceUnavailable",
+    "RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestTimeout",
+    "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
+}  # fmt: skip
+
+
+@contextmanager
+def typed_aws_errors(action: str, thing: str, passing: Collection[str] = ()) -> Iterator[None]:
+    """Raise ``CloudError`` or ``CloudUnavailable`` for what botocore raises in the block.
+
+    Args:
+        action: The API call, for example ``PutObject``.
+        thing: The bucket, volume or snapshot it is about.
+        passing: Error codes that the caller answers itself; their ``ClientError`` passes through.
+
+    Raises:
+        AccessDenied, CloudNotFound, ClockSkewed, CloudError: A retry would fail again.
+        CloudUnavailable: A retry may succeed.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in passing:
+            raise
+        raise _typed(code, action, thing, error) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise AccessDenied(
+            f"{action} on {thing} has no AWS credentials",
+            remedy="Fill the AWS connection, or the environment variables of the AWS SDK",
+        ) from error
+    except BotoCoreError as error:
+        raise CloudUnavailable(
+            f"{action} on {thing} got no answer",
+            found=type(error).__name__,
+            remedy="Check the region, the endpoint and the network",
+        ) from error
+
+
+def _typed(code: str, action: str, thing: str, error: ClientError) -> EtlError:
+    message = error.response.get("Error", {}).get("Message", "")
+    found = f"{code} ({message})" if message else code
+    if code in _DENIED:
+        return AccessDenied(
+            f"{action} on {thing} was denied", found=found, remedy="Check the role's IAM policy"
+        )
+    if code in _MISSING:
+        return CloudNotFound(
+            f"{thing} does not exist",
+            found=f"{found} from {action}",
+            remedy="Check its name and region, or create it first",
+        )
+    if code in _SKEWED:
+        return ClockSkewed(
+            f"{action} on {thing}: this machine's clock is wrong",
+            found=found,
+            remedy="Synchronise the clock (NTP) and run again",
+        )
+    kind = CloudUnavailable if code in _BUSY else CloudError
+    return kind(f"{action} on {thing} failed", found=found)

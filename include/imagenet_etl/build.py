@@ -1,0 +1,150 @@
+"""One run's view of one dataset: its settings, facts, storage and owner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagenet_etl import leases
+from imagenet_etl.config import Settings
+from imagenet_etl.datasets import DatasetFacts, facts_of
+from imagenet_etl.errors import ConfigError, StageNotDone, TransientError
+from imagenet_etl.files import digest_of, pretty_json
+from imagenet_etl.storage import LocalStorage, Storage
+
+RUN_SCHEMA = 1
+# What names a build when the user gives no version: everything that decides its bytes.
+_IDENTITY = ("sources", "formats", "resize", "upscale", "quality", "shards", "val_shards", "seed",
+             "max_bad", "expect")  # fmt: skip
+
+AwsClient = Callable[[str], Any]
+"""Makes a boto3 client for a service name such as ``s3``."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What every stage gets.
+
+    Attributes:
+        settings: The frozen settings.
+        facts: The dataset's facts.
+        storage: Where data lives.
+        owner: Who holds the locks.
+        aws: Makes AWS clients; only the cloud stages call it.
+    """
+
+    settings: Settings
+    facts: DatasetFacts
+    storage: Storage
+    owner: leases.Owner
+    aws: AwsClient
+
+    @property
+    def work(self) -> str:
+        """Key of the dataset's working folder."""
+        return f"work/{self.facts.name}"
+
+    @property
+    def published(self) -> str:
+        """Key of the folder that holds the published versions."""
+        return f"datasets/{self.facts.name}"
+
+    @property
+    def lock_key(self) -> str:
+        """Key of the lock: one for each version name, or for each set of deciding settings."""
+        name = self.settings.version or f"auto-{digest_of(self.settings.select(_IDENTITY))[:12]}"
+        return f"{self.work}/locks/{name}"
+
+    @contextmanager
+    def locked(self, *, hand_on: bool = False, will_retry: bool = False) -> Iterator[None]:
+        """Own the dataset version for the block, and clean up after dead predecessors.
+
+        Args:
+            hand_on: On success keep the lock parked for the run's next task, else release it.
+            will_retry: On a transient error keep it parked for the next try, else release it.
+
+        Raises:
+            AlreadyRunning: Another live run owns it.
+        """
+        lease = leases.acquire(self.storage, self.lock_key, self.owner, shared=True)
+        self.storage.sweep_staging()
+        keep = False
+        try:
+            with leases.kept_alive(self.storage, lease):
+                yield
+            keep = hand_on
+        except TransientError:
+            keep = will_retry
+            raise
+        finally:
+            if lease.is_held():
+                lease.beat(parked=keep, released=not keep)
+            self.storage.close_staging()
+            self.storage.sweep_staging()
+
+
+def open_storage(data_dir: str) -> Storage:
+    """Return the storage of a data folder.
+
+    Raises:
+        ConfigError: It is a URL; only folders are taken today.
+    """
+    if "://" in data_dir:
+        raise ConfigError(
+            f"data folder {data_dir!r}", expected="a local path", remedy="Give a mounted folder"
+        )
+    return LocalStorage(Path(data_dir))
+
+
+def new_build(settings: Settings, owner: leases.Owner, aws: AwsClient) -> Build:
+    """Assemble a build from settings.
+
+    Raises:
+        ConfigError: The dataset is unknown, or a source names an archive it does not have.
+    """
+    facts = facts_of(settings.dataset)
+    for name in settings.sources:
+        facts.archive(name)
+    return Build(settings, facts, open_storage(settings.data_dir), owner, aws)
+
+
+def freeze_settings(storage: Storage, run: str, resolve: Callable[[], Settings]) -> Settings:
+    """Return the run's frozen settings, resolving and recording them if this call is the first.
+
+    Args:
+        storage: The data folder.
+        run: The run id.
+        resolve: Called once in a run.
+    """
+    settings = resolve()
+    key = _run_key(settings.dataset, run)
+    record = {"schema_version": RUN_SCHEMA, "run": run, "settings": settings.to_json()}
+    storage.create(key, pretty_json(record))
+    return frozen_settings(storage, settings.dataset, run)
+
+
+def frozen_settings(storage: Storage, dataset: str, run: str) -> Settings:
+    """Return the settings that the run's first task recorded.
+
+    Raises:
+        StageNotDone: Nothing is recorded for this run.
+    """
+    key = _run_key(dataset, run)
+    record = storage.read(key)
+    if record is None:
+        raise StageNotDone(
+            f"run {run!r} has no frozen settings under {storage.url}/{key}",
+            remedy="If the data folder was changed during the run, change it back; else clear the "
+            "run's first task",
+        )
+    return Settings.from_json(json.dumps(json.loads(record)["settings"]))
+
+
+def _run_key(dataset: str, run: str) -> str:
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in run)
+    # Two run ids may become equal when made safe for a file name; the digest keeps them apart.
+    return f"work/{dataset}/runs/{safe}-{digest_of(run)[:8]}.json"

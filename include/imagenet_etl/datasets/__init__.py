@@ -1,0 +1,20 @@
+"""The facts of each dataset: URLs, sizes, digests, counts, layout, licence, with their sources."""
+
+from imagenet_etl.datasets.base import ArchiveFacts, DatasetFacts, Layout
+from imagenet_etl.datasets.tiny_imagenet import TINY_IMAGENET
+from imagenet_etl.errors import ConfigError
+
+DATASETS = {facts.name: facts for facts in (TINY_IMAGENET,)}
+
+__all__ = ["DATASETS", "TINY_IMAGENET", "ArchiveFacts", "DatasetFacts", "Layout", "facts_of"]
+
+
+def facts_of(name: str) -> DatasetFacts:
+    """Return the facts of a dataset by its name.
+
+    Raises:
+        ConfigError: There is no such dataset.
+    """
+    if name not in DATASETS:
+        raise ConfigError(f"{name!r} is not a known dataset", expected=" or ".join(DATASETS))
+    return DATASETS[name]

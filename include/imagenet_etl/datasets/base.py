@@ -1,0 +1,89 @@
+"""What is known of a dataset before a byte of it is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from imagenet_etl.errors import ConfigError
+
+WNID = re.compile(r"n\d{8}")
+"""A WordNet id: the part of speech and an eight-digit offset (WordNet 3.0)."""
+
+
+@dataclass(frozen=True)
+class ArchiveFacts:
+    """One file at the publisher's.
+
+    Attributes:
+        name: The file's name, which is also the archive's name in settings and in the index.
+        url: Where the publisher serves it.
+        size: Its length in bytes.
+        md5: Its published MD5 in hex, empty when none is published.
+        sha256: Its published SHA-256 in hex, empty when none is published.
+        kind: ``zip`` or ``tar``.
+    """
+
+    name: str
+    url: str
+    size: int | None = None
+    md5: str = ""
+    sha256: str = ""
+    kind: str = "zip"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which members an archive may hold, as patterns over the whole member name.
+
+    ``images`` maps a split to a pattern whose group ``file`` is the file name and whose group
+    ``wnid``, where present, is the class. ``side_files`` are kept verbatim under ``annotations/``.
+    """
+
+    images: dict[str, re.Pattern[str]]
+    side_files: re.Pattern[str]
+    max_members: int
+    max_member_bytes: int
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Everything fixed about a dataset.
+
+    Attributes:
+        name: The name in commands, DAG ids and paths.
+        title: The name in prose.
+        archives: The files it consists of.
+        layout: What those may contain.
+        expected: Published number of images by split.
+        classes: Published number of classes.
+        unlabelled: Splits that are counted and left out, since nobody published their labels.
+        licence: Who owns the images and what the terms allow, in a sentence.
+        terms_url: Where the terms stand.
+        stages: The stages that run on this machine, in order.
+        max_pixels: Images above this are refused from their header.
+    """
+
+    name: str
+    title: str
+    archives: tuple[ArchiveFacts, ...]
+    layout: Layout
+    expected: dict[str, int]
+    classes: int
+    licence: str
+    terms_url: str
+    stages: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
+    max_pixels: int = 64_000_000
+
+    def archive(self, name: str) -> ArchiveFacts:
+        """Return an archive's facts by its name.
+
+        Raises:
+            ConfigError: The dataset has no such archive.
+        """
+        for archive in self.archives:
+            if archive.name == name:
+                return archive
+        names = " or ".join(archive.name for archive in self.archives)
+        raise ConfigError(f"{name!r} is not an archive of {self.title}", expected=names)

@@ -1,0 +1,229 @@
+"""HTTP download that resumes, restarts when it must, and never mixes two files.
+
+Source: RFC 9110 (Range, If-Range, Content-Range, Retry-After, validators).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from imagenet_etl.download.part import PartFile, RemoteFile
+from imagenet_etl.download.retry import Patience, TransientAnswer, retry_after_s
+from imagenet_etl.download.urls import mask_url, redirect_target, same_origin
+from imagenet_etl.errors import (
+    AuthenticationRequired,
+    ChecksumMismatch,
+    RedirectRefused,
+    SourceChanged,
+    SourceError,
+    SourceNotFound,
+)
+from imagenet_etl.files import check_space
+from imagenet_etl.progress import Meter
+
+_BLOCK_BYTES = 256 << 10
+_MAX_REDIRECTS = 5
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_MAGIC = {"zip": ((0, b"PK"),), "tar": ((257, b"ustar"),)}
+_SECRET_HEADERS = ("authorization", "cookie")
+
+# httpx logs every URL at INFO, query and all; a key may stand there.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be downloaded.
+
+    Attributes:
+        name: The archive's name.
+        url: Where it is.
+        kind: ``zip`` or ``tar``, to recognise its first bytes.
+        size: Its published size in bytes, None when any will do.
+        headers: Extra request headers; never sent to another origin.
+    """
+
+    name: str
+    url: str
+    kind: str
+    size: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may appear in a log."""
+        return mask_url(self.url)
+
+
+class _StartOver(Exception):
+    """The answer cannot continue the partial file."""
+
+
+def fetch(
+    wanted: Wanted, part: PartFile, meter: Meter, patience: Patience, timeout_s: float = 60.0
+) -> None:
+    """Complete ``part`` from the URL.
+
+    Raises:
+        AuthenticationRequired, SourceNotFound, SourceChanged, RedirectRefused, ChecksumMismatch,
+        SourceError: The answer cannot be used.
+        SourceUnavailable: Nothing new arrived within the patience's budget.
+    """
+    restarts = 0
+    timeout = httpx.Timeout(timeout_s, connect=min(30.0, timeout_s))
+    with httpx.Client(timeout=timeout, follow_redirects=False) as client:
+        while True:
+            try:
+                _attempt(client, wanted, part, meter, patience)
+                return
+            except _StartOver as reason:
+                part.discard()
+                restarts += 1
+                if restarts > 1:
+                    raise SourceChanged(
+                        f"{wanted.shown} changes while it is downloaded",
+                        found=str(reason),
+                        remedy="Run again when the server serves one file",
+                    ) from None
+                logging.getLogger(__name__).warning("%s: %s; starting over", wanted.shown, reason)
+            except TransientAnswer as failure:
+                patience.wait(wanted.shown, failure)
+            except httpx.TransportError as error:
+                patience.wait(wanted.shown, TransientAnswer(str(error) or type(error).__name__))
+
+
+def _attempt(
+    client: httpx.Client, wanted: Wanted, part: PartFile, meter: Meter, patience: Patience
+) -> None:
+    headers = {"Accept-Encoding": "identity"} | wanted.headers
+    known = part.remote
+    if part.size and known and known.validator and known.url == wanted.shown:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": known.validator}
+    elif part.size:
+        part.discard()
+    with _request(client, wanted, headers) as response:
+        _check_status(wanted, response)
+        if response.status_code == 416:
+            raise _StartOver("the server refuses the range that is missing")
+        if response.status_code == 206:
+            _check_range(response, part)
+        else:
+            remote = _remote(wanted, response)
+            if part.size and known is not None and known.validator != remote.validator:
+                raise _StartOver(f"its validator went from {known.validator} to {remote.validator}")
+            _check_size(wanted, response, remote)
+            part.start(remote)
+        assert part.remote is not None
+        if part.remote.total is not None:
+            check_space(part.path.parent, part.remote.total - part.size)
+        meter.restart(part.size)
+        for block in response.iter_raw(_BLOCK_BYTES):
+            if part.size == 0:
+                _check_content(wanted, response, block)
+            part.write(block)
+            meter.add(len(block), len(block))
+            patience.progressed()
+    if part.remote.total is not None and part.size != part.remote.total:
+        raise TransientAnswer(f"connection ended at byte {part.size:,} of {part.remote.total:,}")
+
+
+@contextmanager
+def _request(
+    client: httpx.Client, wanted: Wanted, headers: dict[str, str]
+) -> Iterator[httpx.Response]:
+    url = httpx.URL(wanted.url)
+    for _ in range(_MAX_REDIRECTS + 1):
+        with client.stream("GET", url, headers=headers) as response:
+            if not response.is_redirect:
+                yield response
+                return
+            target = redirect_target(url, response.headers["location"])
+        if not same_origin(url, target):
+            allowed = set(headers) - set(wanted.headers)
+            headers = {k: v for k, v in headers.items() if k in allowed}
+            client.cookies.clear()
+            target = target.copy_with(userinfo=b"")
+        url = target
+    raise RedirectRefused(f"{wanted.shown} redirects more than {_MAX_REDIRECTS} times")
+
+
+def _check_status(wanted: Wanted, response: httpx.Response) -> None:
+    status = response.status_code
+    if status in (200, 206, 416):
+        return
+    found = f"HTTP {status} {response.reason_phrase}"
+    if status in _TRANSIENT:
+        raise TransientAnswer(found, retry_after_s(response.headers.get("retry-after", "")))
+    if status in (401, 403, 407):
+        raise _login_needed(wanted, found)
+    if status in (404, 410):
+        raise SourceNotFound(
+            f"{wanted.shown} does not exist", found=found, remedy="Check the URL or give a mirror"
+        )
+    raise SourceError(f"{wanted.shown}", expected="HTTP 200 or 206", found=found)
+
+
+def _login_needed(wanted: Wanted, found: str) -> AuthenticationRequired:
+    return AuthenticationRequired(
+        f"{wanted.shown} wants a login",
+        expected=f"the archive {wanted.name}",
+        found=found,
+        remedy="Log in and download it by hand, then pass it with --source",
+    )
+
+
+def _remote(wanted: Wanted, response: httpx.Response) -> RemoteFile:
+    etag = response.headers.get("etag", "")
+    strong = "" if etag.startswith("W/") else etag
+    length = response.headers.get("content-length", "")
+    return RemoteFile(
+        url=wanted.shown,
+        validator=strong or response.headers.get("last-modified", ""),
+        total=int(length) if length.isdigit() else None,
+    )
+
+
+def _check_range(response: httpx.Response, part: PartFile) -> None:
+    assert part.remote is not None
+    found = response.headers.get("content-range", "")
+    match = _RANGE.fullmatch(found)
+    if not match or int(match[1]) != part.size or int(match[3]) != part.remote.total:
+        raise _StartOver(f"Content-Range {found!r} does not continue at byte {part.size}")
+    etag = response.headers.get("etag", part.remote.validator)
+    if part.remote.validator.startswith('"') and etag != part.remote.validator:
+        raise _StartOver(f"its ETag went from {part.remote.validator} to {etag}")
+
+
+def _check_size(wanted: Wanted, response: httpx.Response, remote: RemoteFile) -> None:
+    if wanted.size is None or remote.total in (None, wanted.size):
+        return
+    if "html" in response.headers.get("content-type", ""):
+        raise _login_needed(wanted, "an HTML page")
+    raise ChecksumMismatch(
+        f"{wanted.shown} has another size than the published {wanted.name}",
+        expected=f"{wanted.size:,} bytes",
+        found=f"{remote.total:,} bytes",
+        remedy="Check the URL; for a sample, run with --expect any",
+    )
+
+
+def _check_content(wanted: Wanted, response: httpx.Response, block: bytes) -> None:
+    """Recognise a page in the archive's place by its type or by its first bytes."""
+    html = "html" in response.headers.get("content-type", "")
+    start = block[:512].lstrip().lower()
+    if html or start.startswith((b"<!doctype html", b"<html")):
+        raise _login_needed(wanted, "an HTML page")
+    for offset, magic in _MAGIC[wanted.kind]:
+        if len(block) >= offset + len(magic) and block[offset : offset + len(magic)] != magic:
+            raise SourceError(
+                f"{wanted.shown} is no {wanted.kind} archive",
+                found=f"it starts with {block[:16]!r}",
+                remedy="Check the URL",
+            )

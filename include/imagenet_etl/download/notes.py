@@ -1,0 +1,92 @@
+"""What is known of a verified archive, kept so that its terabyte is hashed only once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from imagenet_etl.archives.location import ArchiveRef
+from imagenet_etl.errors import ChecksumMismatch
+from imagenet_etl.files import check_schema, pretty_json
+from imagenet_etl.storage import Storage
+
+NOTE_SCHEMA = 1
+ALGORITHMS = ("md5", "sha256")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an archive must be, as far as it is known; empty fields are not checked."""
+
+    size: int | None = None
+    md5: str = ""
+    sha256: str = ""
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether a digest decides, so that it does not matter where the bytes came from."""
+        return bool(self.md5 or self.sha256)
+
+    def check(self, what: str, size: int, digests: dict[str, str]) -> None:
+        """Compare with what was found; ``what`` names it in the error.
+
+        Raises:
+            ChecksumMismatch: Size or digest differ.
+        """
+        pairs = [(f"{n} {getattr(self, n)}", digests[n]) for n in ALGORITHMS
+                 if getattr(self, n) not in ("", digests[n])]  # fmt: skip
+        if self.size not in (None, size):
+            pairs.insert(0, (f"{self.size:,} bytes", f"{size:,} bytes"))
+        for expected, found in pairs:
+            raise ChecksumMismatch(
+                f"{what} is not the published file",
+                expected=expected,
+                found=found,
+                remedy="It is damaged or another file: get it again; for a sample, --expect any",
+            )
+
+
+@dataclass(frozen=True)
+class Note:
+    """One archive that was verified.
+
+    Attributes:
+        archive: Where it is, with the size and tag it had.
+        source: The masked URL or the path it came from.
+        digests: Hex digests by algorithm.
+    """
+
+    archive: ArchiveRef
+    source: str
+    digests: dict[str, str]
+
+
+def write_note(storage: Storage, key: str, note: Note) -> None:
+    """Store a note, replacing an older one."""
+    storage.put(key, pretty_json({"schema_version": NOTE_SCHEMA} | asdict(note)))
+
+
+def valid_note(storage: Storage, key: str, source: str, expected: Expected) -> Note | None:
+    """Return the note if its archive is unchanged and still meets what is expected.
+
+    Args:
+        storage: Where notes are.
+        key: The note's key.
+        source: The masked source of this run; another one voids an archive that no digest proves.
+        expected: What this run demands.
+    """
+    data = storage.read(key)
+    if data is None:
+        return None
+    fields = json.loads(data)
+    check_schema(key, fields.pop("schema_version"), NOTE_SCHEMA)
+    note = Note(**fields | {"archive": ArchiveRef(**fields["archive"])})
+    if not note.archive.is_unchanged(storage):
+        return None
+    if note.source != source and not expected.is_proof:
+        return None
+    try:
+        expected.check(note.archive.name, note.archive.size, note.digests)
+    except ChecksumMismatch:
+        return None
+    return note

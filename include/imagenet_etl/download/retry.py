@@ -1,0 +1,76 @@
+"""Patience with a server: jittered exponential backoff within a budget of time without progress."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+
+from imagenet_etl.errors import SourceUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class TransientAnswer(Exception):
+    """A failure worth retrying; ``retry_after_s`` is what the server asked for."""
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(reason)
+
+
+@dataclass
+class Patience:
+    """How long to keep trying while nothing arrives.
+
+    Attributes:
+        budget_s: Longest time without a new byte.
+        base_s: First upper bound of a delay; it doubles with every failure.
+        cap_s: Longest delay that is not asked for by the server.
+    """
+
+    budget_s: float = 600.0
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    _failures: int = 0
+    _since: float = field(default_factory=time.monotonic)
+
+    def progressed(self) -> None:
+        """Note that bytes arrived: the budget starts anew."""
+        self._failures = 0
+        self._since = time.monotonic()
+
+    def wait(self, url: str, failure: TransientAnswer) -> None:
+        """Sleep before the next attempt: a random part of the bound, so that clients spread out.
+
+        Raises:
+            SourceUnavailable: The wait would overdraw the budget.
+        """
+        bound = min(self.cap_s, self.base_s * 2**self._failures)
+        delay = max(random.uniform(0, bound), failure.retry_after_s)
+        self._failures += 1
+        idle = time.monotonic() - self._since
+        if idle + delay > self.budget_s:
+            raise SourceUnavailable(
+                f"{url} is not available",
+                found=f"{failure} ({self._failures} times in {idle:.0f} s)",
+                remedy="Run again later: what has arrived is kept; or give another --source",
+            )
+        log.warning("%s: %s; trying again in %.1f s", url, failure, delay)
+        time.sleep(delay)
+
+
+def retry_after_s(header: str) -> float:
+    """Return the seconds that a Retry-After header asks for; 0 when it is absent or unreadable.
+
+    It is a number of seconds or a date (RFC 9110, section 10.2.3).
+    """
+    if header.isdigit():
+        return float(header)
+    try:
+        when = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    return max(0.0, when.timestamp() - time.time())

@@ -1,0 +1,200 @@
+"""Stage ``download``: every archive on disk and verified, or used where it lies."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from imagenet_etl import leases
+from imagenet_etl.archives.location import ArchiveRef, archives_of
+from imagenet_etl.build import Build
+from imagenet_etl.datasets import ArchiveFacts
+from imagenet_etl.download.http import Wanted, fetch
+from imagenet_etl.download.notes import ALGORITHMS, Expected, Note, valid_note, write_note
+from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.urls import local_source, split_digest
+from imagenet_etl.errors import (
+    AlreadyRunning,
+    ChecksumMismatch,
+    ConfigError,
+    SourceBusy,
+    SourceNotFound,
+)
+from imagenet_etl.files import digest_of, hash_file
+from imagenet_etl.progress import metered
+from imagenet_etl.receipts import Output, Receipt
+from imagenet_etl.stage import Place, Result
+
+log = logging.getLogger(__name__)
+_WAIT_FOR_OTHER_S = 600.0
+_POLL_S = 1.0
+
+
+def download(place: Place) -> Result:
+    """Verify every archive of the dataset, fetching what is missing.
+
+    The facts of the receipt hold ``archives``: an ``ArchiveRef`` by archive name.
+
+    Raises:
+        SourceError, SourceUnavailable, SourceBusy: An archive cannot be had.
+        ChecksumMismatch: An archive is not the published one.
+    """
+    pairs = [verified_archive(place.build, facts) for facts in place.build.facts.archives]
+    notes = [note for note, _ in pairs]
+    return Result(
+        counts={"archives": len(notes), "archive_bytes": sum(n.archive.size for n in notes)},
+        outputs=tuple(
+            Output(n.archive.location, n.archive.size, n.digests["sha256"], n.archive.tag)
+            for n in notes
+        ),
+        facts={
+            "archives": {n.archive.name: asdict(n.archive) for n in notes},
+            "sources": {n.archive.name: n.source for n in notes},
+            "digests": {n.archive.name: n.digests for n in notes},
+            "bytes_fetched": sum(count for _, count in pairs),
+        },
+        base="",
+    )
+
+
+def archives_unchanged(build: Build, receipt: Receipt) -> bool:
+    """Return whether every archive still has the size and tag that were verified."""
+    return all(ref.is_unchanged(build.storage) for ref in archives_of(receipt).values())
+
+
+def verified_archive(
+    build: Build, facts: ArchiveFacts, patience: Patience | None = None
+) -> tuple[Note, int]:
+    """Return a verified archive's note and how many bytes were fetched for it."""
+    source, sha256 = split_digest(build.settings.sources.get(facts.name, facts.url))
+    if build.settings.expect == "published":
+        expected = Expected(facts.size, facts.md5, sha256 or facts.sha256)
+    else:
+        expected = Expected(sha256=sha256)
+    path = local_source(source)
+    if path is not None:
+        return _use_in_place(build, facts, path, expected), 0
+    wanted = Wanted(facts.name, source, facts.kind, expected.size)
+    return _download(build, wanted, expected, patience or Patience())
+
+
+def _use_in_place(build: Build, facts: ArchiveFacts, path: Path, expected: Expected) -> Note:
+    """Verify an archive where it lies; it is never copied and nothing is written beside it."""
+    key = f"{build.work}/download/in-place/{digest_of(str(path))[:16]}.json"
+    note = valid_note(build.storage, key, str(path), expected)
+    if note is not None:
+        return note
+    if not path.is_file():
+        raise SourceNotFound(
+            f"{path} is not a file", remedy=f"Pass --source {facts.name}=PATH_OR_URL"
+        )
+    state = path.stat()
+    ref = ArchiveRef(facts.name, str(path), state.st_size, str(state.st_mtime_ns))
+    return _verify(build, Note(ref, str(path), {}), path, expected, key)
+
+
+def _verify(build: Build, note: Note, path: Path, expected: Expected, key: str) -> Note:
+    note = replace(note, digests=hash_file(path, *ALGORITHMS))
+    expected.check(str(path), note.archive.size, note.digests)
+    write_note(build.storage, key, note)
+    return note
+
+
+def _download(
+    build: Build, wanted: Wanted, expected: Expected, patience: Patience
+) -> tuple[Note, int]:
+    storage, key = build.storage, f"archives/{build.facts.name}/{wanted.name}"
+    note_key = f"{key}.receipt.json"
+    with _only_downloader(build, wanted.name) as heartbeat:
+        note = valid_note(storage, note_key, wanted.shown, expected)
+        if note is not None:
+            return note, 0
+        stat, path = storage.stat(key), storage.local_path(key)
+        if path is None:
+            raise ConfigError("downloads need a data folder on this machine")
+        if stat is not None:
+            note = Note(ArchiveRef(wanted.name, key, stat.size, stat.tag), wanted.shown, {})
+            return _adopt(build, note, path, expected, note_key), 0
+        with PartFile(path.with_name(path.name + ".part")) as part:
+            digests, fetched = _fetch_verified(wanted, part, expected, patience)
+            heartbeat.check()
+            stat = storage.publish(key, part.path)
+            part.forget()
+        note = Note(ArchiveRef(wanted.name, key, stat.size, stat.tag), wanted.shown, digests)
+        write_note(storage, note_key, note)
+        return note, fetched
+
+
+def _adopt(build: Build, note: Note, path: Path, expected: Expected, key: str) -> Note:
+    """Take over a file that bears the archive's name, if a digest can prove that it is it.
+
+    Raises:
+        ConfigError: Nothing can prove it, and it is not ours to replace.
+        ChecksumMismatch: It is another file.
+    """
+    if not expected.is_proof:
+        raise ConfigError(
+            f"{path} is there already, of unknown origin",
+            remedy=f"Remove it, or use it with --source {note.archive.name}={path}",
+        )
+    return _verify(build, note, path, expected, key)
+
+
+def _fetch_verified(
+    wanted: Wanted, part: PartFile, expected: Expected, patience: Patience
+) -> tuple[dict[str, str], int]:
+    """Complete the partial file and check it; one clean retry is given to wrong content."""
+    fetched = 0
+    for last_try in (False, True):
+        with metered(f"download {wanted.name}", wanted.size or 0, "B") as meter:
+            fetch(wanted, part, meter, patience)
+            fetched += meter.bytes
+        digests = part.digests()
+        try:
+            expected.check(wanted.shown, part.size, digests)
+        except ChecksumMismatch as error:
+            aside = part.set_aside()
+            if last_try:
+                error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
+                raise
+            log.warning("%s; what arrived is kept as %s, fetching once more", error, aside)
+        else:
+            break
+    return digests, fetched
+
+
+@contextmanager
+def _only_downloader(build: Build, name: str) -> Iterator[leases.Heartbeat]:
+    """Hold the archive's lease; runs of other versions wait for the one that downloads.
+
+    Raises:
+        SourceBusy: It is still not done after ten minutes.
+    """
+    key = f"{build.work}/locks/download-{name}"
+    deadline = time.monotonic() + _WAIT_FOR_OTHER_S
+    told = False
+    while True:
+        try:
+            lease = leases.acquire(build.storage, key, build.owner)
+            break
+        except AlreadyRunning as error:
+            if time.monotonic() > deadline:
+                raise SourceBusy(
+                    f"another run is still downloading {name}",
+                    found=error.found,
+                    remedy="It will be used as soon as it is complete: run again later",
+                ) from error
+            if not told:
+                log.info("another run is downloading %s; waiting for it", name)
+                told = True
+            time.sleep(_POLL_S)
+    try:
+        with leases.kept_alive(build.storage, lease) as heartbeat:
+            yield heartbeat
+    finally:
+        lease.release()

@@ -1,0 +1,75 @@
+"""Where an archive comes from, and where a redirect may lead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+
+import httpx
+
+from imagenet_etl.errors import ConfigError, RedirectRefused
+
+
+def local_source(source: str) -> Path | None:
+    """Return the path of a local source, or None for a URL that has to be downloaded.
+
+    Raises:
+        ConfigError: The URL's scheme is not supported, or a path is relative in a ``file:`` URL.
+    """
+    parts = urlsplit(source)
+    if parts.scheme in ("http", "https"):
+        return None
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ConfigError(f"source {source!r}", expected="file:///absolute/path")
+        return Path(unquote(parts.path))
+    if "://" in source:
+        raise ConfigError(
+            f"source {mask_url(source)!r}", expected="a path, file://, http:// or https://"
+        )
+    return Path(source).expanduser().absolute()
+
+
+def split_digest(source: str) -> tuple[str, str]:
+    """Split ``url#sha256=hex`` into the URL and the digest, which is empty when not given.
+
+    Raises:
+        ConfigError: The digest is not 64 hex digits.
+    """
+    base, _, fragment = source.partition("#sha256=")
+    if fragment and (len(fragment) != 64 or not set(fragment.lower()) <= set("0123456789abcdef")):
+        raise ConfigError(f"source {mask_url(base)!r}", expected="#sha256= and 64 hex digits")
+    return base, fragment.lower()
+
+
+def mask_url(url: str) -> str:
+    """Return the URL without what may be a secret: user, password and query values."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    query = "&".join(f"{name}=***" for name in parse_qs(parts.query, keep_blank_values=True))
+    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+def redirect_target(request: httpx.URL, location: str) -> httpx.URL:
+    """Return where a redirect leads.
+
+    Raises:
+        RedirectRefused: To another scheme than HTTP, or from HTTPS down to HTTP.
+    """
+    target = request.join(location)
+    if target.scheme not in ("http", "https") or (
+        request.scheme == "https" and target.scheme == "http"
+    ):
+        raise RedirectRefused(
+            f"{mask_url(str(request))} redirects to {mask_url(str(target))}",
+            expected="a redirect to HTTP or HTTPS that does not give up encryption",
+            remedy="Give the archive's final URL yourself",
+        )
+    return target
+
+
+def same_origin(a: httpx.URL, b: httpx.URL) -> bool:
+    """Return whether credentials for ``a`` may be sent to ``b``: equal scheme, host and port."""
+    return (a.scheme, a.host, a.port) == (b.scheme, b.host, b.port)

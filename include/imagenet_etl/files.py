@@ -1,0 +1,210 @@
+"""Durable files on a local file system: fsync, no-replace publishing, free space, typed errors."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from imagenet_etl.errors import KeyExists, NotEnoughSpace, NotWritable, SchemaTooNew
+
+CHUNK_BYTES = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+def fsync_file(path: Path) -> None:
+    """Force the file's bytes to the disk."""
+    _fsync(path, os.O_RDONLY)
+
+
+def fsync_folder(path: Path) -> None:
+    """Force the folder's entries to the disk, without which a rename may be lost."""
+    _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Flush the whole file system that holds ``folder``: one call for thousands of small files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):  # not Linux
+        os.sync()
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if libc.syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(fd)
+
+
+def publish_file(staged: Path, final: Path) -> None:
+    """Give a finished file its final name: flushed, atomically and without ever replacing.
+
+    A hard link is the one portable call that fails when the name exists.
+
+    Raises:
+        KeyExists: ``final`` exists; ``staged`` is left for the caller.
+        NotWritable: The file system has no hard links.
+    """
+    make_folders(final.parent)
+    fsync_file(staged)
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        raise KeyExists(f"{final} exists already", remedy="Published files never change") from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise NotWritable(
+            f"{final.parent} cannot hold hard links, which safe publishing needs",
+            found=os.strerror(error.errno or 0),
+            remedy="Use a POSIX file system (ext4, XFS, Lustre, NFS) for the data folder",
+        ) from error
+    staged.unlink()
+    fsync_folder(final.parent)
+
+
+def publish_folder(staged: Path, final: Path) -> None:
+    """Give a finished folder its final name in one rename, flushed before and after.
+
+    Raises:
+        KeyExists: ``final`` exists and is not empty.
+    """
+    make_folders(final.parent)
+    sync_filesystem(staged)
+    try:
+        staged.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise KeyExists(
+            f"{final} exists already", remedy="Published versions never change"
+        ) from None
+    fsync_folder(final.parent)
+    fsync_folder(staged.parent)
+
+
+def make_folders(path: Path) -> None:
+    """Create ``path`` and its parents, and flush each new entry.
+
+    Raises:
+        NotWritable: A parent is a file, is read-only, or belongs to someone else.
+    """
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+
+
+def check_space(folder: Path, needed_bytes: int, needed_files: int = 0) -> None:
+    """Refuse early when the file system of ``folder`` cannot take what is about to be written.
+
+    Raises:
+        NotEnoughSpace: Fewer free bytes, or fewer free inodes, than needed.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    state = os.statvfs(folder)
+    free = state.f_bavail * state.f_frsize
+    if free < needed_bytes:
+        raise NotEnoughSpace(
+            f"{folder} is too full",
+            expected=f"{needed_bytes / 1e6:,.1f} MB free",
+            found=f"{free / 1e6:,.1f} MB",
+            remedy="Free some space or choose another data folder",
+        )
+    # File systems that make inodes on demand (XFS, Btrfs) report zero of them in all.
+    if state.f_files and state.f_favail < needed_files:
+        raise NotEnoughSpace(
+            f"{folder} has too few inodes",
+            expected=f"{needed_files:,} free",
+            found=f"{state.f_favail:,}",
+            remedy="Leave the ImageFolder format out, or make the file system with more inodes",
+        )
+
+
+@contextmanager
+def typed_os_errors(place: str) -> Iterator[None]:
+    """Turn a full disk or a refused write into a typed error that names the path or ``place``."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or place
+        if error.errno in _FULL:
+            raise NotEnoughSpace(
+                f"{where} could not be written, the disk is full",
+                remedy="Free some space and run again; finished work is kept",
+            ) from error
+        if error.errno in _REFUSED:
+            raise NotWritable(
+                f"{where} cannot be used",
+                found=os.strerror(error.errno or 0),
+                remedy="Check the folder's owner and mount, or choose another data folder",
+            ) from error
+        if error.errno == errno.EIO:
+            raise NotWritable(
+                f"{where} gives input/output errors", remedy="Check the disk's health"
+            ) from error
+        raise
+
+
+def hash_file(path: Path, *algorithms: str) -> dict[str, str]:
+    """Return hex digests of a file, all taken in one read of ``CHUNK_BYTES`` at a time."""
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    buffer = bytearray(CHUNK_BYTES)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            for state in hashes.values():
+                state.update(view[:count])
+    return {name: state.hexdigest() for name, state in hashes.items()}
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode JSON in one way only: sorted keys, no spaces, UTF-8; what digests are taken of."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 hex digest of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def pretty_json(value: Any) -> bytes:
+    """Encode JSON for people to read: keys in their given order, two spaces, a final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def check_schema(name: str, found: int, known: int) -> None:
+    """Refuse a file that a newer version of this project wrote.
+
+    Raises:
+        SchemaTooNew: ``found`` is above ``known``.
+    """
+    if found > known:
+        raise SchemaTooNew(
+            f"{name} was written by a newer version",
+            expected=f"schema {known} or older",
+            found=found,
+            remedy="Upgrade this package to read it",
+        )

@@ -1,0 +1,1 @@
+"""Images: structure from the header, geometry of the resize modes, pixels through Pillow."""

@@ -1,0 +1,1 @@
+"""Which class each image is of, from the files that the publishers ship beside the images."""

@@ -1,0 +1,94 @@
+"""``manifest.json``: what a published version is, down to the digest of every file.
+
+It holds nothing that differs between two builds of the same content: no times, hosts or run ids.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from imagenet_etl.build import Build
+from imagenet_etl.config import Settings
+from imagenet_etl.errors import DatasetDamaged
+from imagenet_etl.files import check_schema, pretty_json
+
+MANIFEST = "manifest.json"
+MANIFEST_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file of the version: name below its folder, size in bytes, SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of ``manifest.json``.
+
+    Attributes:
+        dataset: The dataset's name.
+        version: The version's name.
+        pack_digest: Digest of all that decides the content.
+        licence: The dataset's terms in a sentence.
+        terms_url: Where they stand in full.
+        archives: Source archives with sizes and digests.
+        settings: The settings that decided the content.
+        notes: What a reader must know, such as splits that were left out.
+        counts: Images expected, packed, quarantined, left out; classes; by split and treatment.
+        quarantined: The images that were left out as bad.
+        tools: Versions of the codecs.
+        files: Every file but this one and, for loose formats, the images themselves, which
+            ``<format>/files.parquet`` lists.
+    """
+
+    dataset: str
+    version: str
+    pack_digest: str
+    licence: str
+    terms_url: str
+    archives: list[dict[str, Any]]
+    settings: dict[str, Any]
+    notes: list[str]
+    counts: dict[str, int]
+    quarantined: tuple[dict[str, Any], ...]
+    tools: dict[str, str]
+    files: tuple[ManifestFile, ...]
+
+    def to_json(self) -> bytes:
+        """Encode for ``parse_manifest``."""
+        return pretty_json({"schema_version": MANIFEST_SCHEMA} | asdict(self))
+
+
+def parse_manifest(data: bytes, name: str) -> Manifest:
+    """Decode a manifest; ``name`` is used in errors.
+
+    Raises:
+        DatasetDamaged: It is no manifest.
+        SchemaTooNew: A newer version of this project wrote it.
+    """
+    try:
+        fields = json.loads(data)
+        schema = fields.pop("schema_version")
+        check_schema(name, schema, MANIFEST_SCHEMA)
+        files = tuple(ManifestFile(**file) for file in fields.pop("files"))
+        return Manifest(**fields | {"quarantined": tuple(fields["quarantined"])}, files=files)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetDamaged(f"{name} is no manifest", found=str(error)) from error
+
+
+def read_manifest(build: Build, version: str) -> Manifest | None:
+    """Return the manifest of a published version, or None when there is no such version."""
+    key = f"{build.published}/{version}/{MANIFEST}"
+    data = build.storage.read(key)
+    return None if data is None else parse_manifest(data, key)
+
+
+def version_of(settings: Settings, pack_digest: str) -> str:
+    """Return the name of the version: the user's, or the pack digest's first eight digits."""
+    return settings.version or pack_digest[:8]

@@ -1,0 +1,196 @@
+"""Stage ``pack``: segments over a supervised process pool, then the dataset's folder tree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from imagenet_etl import leases
+from imagenet_etl.assembly import assemble
+from imagenet_etl.build import Build
+from imagenet_etl.errors import DatasetDamaged, TooManyBadImages, VersionConflict
+from imagenet_etl.manifest import Manifest, read_manifest, version_of
+from imagenet_etl.pack_worker import PackJob
+from imagenet_etl.pool import Job, WorkerPool
+from imagenet_etl.progress import Meter, metered
+from imagenet_etl.receipts import Output
+from imagenet_etl.records.layout import LOOSE_FORMATS
+from imagenet_etl.selection import Segment
+from imagenet_etl.stage import Place, Result
+
+_SPACE_RESERVE = 64 << 20
+
+
+def pack(place: Place) -> Result:
+    """Write every format of the dataset into ``tree/`` below the stage's folder.
+
+    Raises:
+        VersionConflict: The version's name is taken by something else.
+        NotEnoughSpace: There is no room for the result.
+        TooManyBadImages: The quarantine budget is spent.
+        WorkerDied, WorkerStalled: A worker failed; finished segments are kept.
+    """
+    build = place.build
+    published = read_manifest(build, version_of(build.settings, place.digest))
+    if published is not None:
+        return _adopt(place, published)
+    segments = read_segments(place)
+    done = _finished(place, segments)
+    _check_space(place, [s for s in segments if s.number not in done])
+    _pack_segments(place, segments, done)
+    return assemble(place, segments, [done[segment.number] for segment in segments])
+
+
+def read_segments(place: Place) -> list[Segment]:
+    """Return the plan's segments in order."""
+    plan = place.done["plan_shards"]
+    listing = place.build.storage.read(plan.key_of("segments.json"))
+    return [Segment(**item) for item in json.loads(listing or b"[]")]
+
+
+def _adopt(place: Place, published: Manifest) -> Result:
+    """Accept the published version as this stage's result, if it is.
+
+    Raises:
+        VersionConflict: Other settings or another archive made it.
+        DatasetDamaged: One of its files is missing or has another size.
+    """
+    base = f"{place.build.published}/{published.version}"
+    if published.pack_digest != place.digest:
+        raise VersionConflict(
+            f"version {published.version!r} is published with other content",
+            expected=f"content {place.digest[:12]}",
+            found=published.pack_digest[:12],
+            remedy="Choose another version name, or leave it empty",
+        )
+    outputs = []
+    for file in published.files:
+        stat = place.build.storage.stat(f"{base}/{file.name}")
+        if stat is None or stat.size != file.size:
+            raise DatasetDamaged(
+                f"{base}/{file.name} is damaged",
+                expected=f"{file.size:,} bytes",
+                found=f"{stat.size:,} bytes" if stat else "nothing",
+                remedy="Restore the version from its backup, or remove it and run again",
+            )
+        outputs.append(Output(file.name, file.size, file.sha256, stat.tag))
+    return Result(
+        counts=published.counts,
+        outputs=tuple(outputs),
+        facts={"adopted": True},
+        quarantined=published.quarantined,
+        base=base,
+        identity=place.digest,
+    )
+
+
+def _finished(place: Place, segments: list[Segment]) -> dict[int, dict[str, Any]]:
+    """Return the receipts of the segments that an earlier try finished."""
+    done: dict[int, dict[str, Any]] = {}
+    storage = place.build.storage
+    for segment in segments:
+        key = f"{place.base}/segments/{segment.number:05d}.json"
+        data = storage.read(key)
+        if data is None:
+            continue
+        receipt = json.loads(data)
+        if all(_is_intact(place, Output(**item)) for item in receipt["outputs"]):
+            done[segment.number] = receipt
+        else:
+            storage.delete(key)
+    return done
+
+
+def _is_intact(place: Place, output: Output) -> bool:
+    stat = place.build.storage.stat(f"{place.base}/{output.name}")
+    return stat is not None and (stat.size, stat.tag) == (output.size, output.tag)
+
+
+def _check_space(place: Place, missing: list[Segment]) -> None:
+    formats = place.build.settings.formats
+    # A segment of a larger shard is written twice: as a part, then into the shard.
+    size = sum(s.bytes * (len(formats) if s.parts == 1 else 2 * len(formats)) for s in missing)
+    loose = len(LOOSE_FORMATS & set(formats)) * sum(s.records for s in missing)
+    if missing:
+        place.build.storage.check_space(size + _SPACE_RESERVE, loose)
+
+
+def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[str, Any]]) -> None:
+    build = place.build
+    expected = sum(segment.records for segment in segments)
+    budget = build.settings.max_bad_of(expected)
+    _check_budget(done, budget, expected)
+    missing = [segment for segment in segments if segment.number not in done]
+    if not missing:
+        return
+    held: dict[str, leases.Lease] = {}
+    workers = min(build.settings.worker_count(), len(missing))
+    with (
+        leases.kept_alive(build.storage) as heartbeat,
+        metered("pack", sum(s.records for s in missing), "images") as meter,
+        WorkerPool("imagenet_etl.pack_worker", workers, asdict(_pack_job(place))) as pool,
+    ):
+        jobs = _jobs(place, missing, held, heartbeat)
+        for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), heartbeat.check):
+            done[job["segment"]["number"]] = receipt
+            lease = held.pop(job["lease"])
+            heartbeat.remove(lease)
+            lease.release()
+            _check_budget(done, budget, expected)
+
+
+def _pack_job(place: Place) -> PackJob:
+    settings = place.build.settings
+    return PackJob(
+        data_dir=settings.data_dir,
+        base=place.base,
+        plan=place.done["plan_shards"].key_of("plan.parquet"),
+        archives=place.done["download"].facts["archives"],
+        formats=settings.formats,
+        resize=settings.resize,
+        upscale=settings.upscale,
+        quality=settings.quality,
+        max_pixels=place.build.facts.max_pixels,
+    )
+
+
+def _jobs(
+    place: Place,
+    missing: list[Segment],
+    held: dict[str, leases.Lease],
+    heartbeat: leases.Heartbeat,
+) -> Iterator[Job]:
+    """Yield a job a segment, leased at the moment when a worker takes it."""
+    build: Build = place.build
+    for segment in missing:
+        lease = leases.acquire(
+            build.storage, f"{place.base}/leases/segment-{segment.number:05d}", build.owner
+        )
+        held[lease.key] = lease
+        heartbeat.add(lease)
+        yield {
+            "name": f"segment {segment.number} ({segment.split})",
+            "segment": asdict(segment),
+            "lease": lease.key,
+            "fence": lease.fence,
+            "owner": asdict(build.owner),
+        }
+
+
+def _count(meter: Meter, told: dict[str, int]) -> None:
+    meter.add(told["images"], told["bytes"])
+
+
+def _check_budget(done: dict[int, dict[str, Any]], budget: int, expected: int) -> None:
+    bad = [item for receipt in done.values() for item in receipt["quarantined"]]
+    if len(bad) > budget:
+        first = bad[0]
+        raise TooManyBadImages(
+            "too many images had to be quarantined",
+            expected=f"at most {budget} of {expected:,}",
+            found=f"{len(bad)}; the first is {first['path']} at byte {first['offset']}: "
+            f"{first['reason']}",
+            remedy="Get the archive again, or allow more with --max-bad",
+        )

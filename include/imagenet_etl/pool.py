@@ -1,0 +1,207 @@
+"""A supervised pool of worker processes that never waits forever and never leaves one behind.
+
+Workers are exec'd, not forked, so they can be started from threads and from Celery's daemonic
+processes. Jobs and answers are lines of JSON over pipes. A worker ends when its parent's pipe
+closes, whatever way the parent dies; the parent notices a dead worker when the worker's pipe
+closes, and a silent one by its heartbeat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Self
+
+from imagenet_etl.errors import EtlError, WorkerDied, WorkerStalled
+
+_STOP_GRACE_S = 3.0
+Job = dict[str, Any]
+"""A JSON-ready job; its ``name`` stands in errors."""
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[str]
+    job: Job | None = None
+    heard: float = 0.0
+
+    def send(self, message: Any) -> None:
+        pipe = self.process.stdin
+        assert pipe is not None
+        try:
+            pipe.write(json.dumps(message) + "\n")
+            pipe.flush()
+        except BrokenPipeError:
+            return  # its reader thread reports the death, with the exit code
+
+
+class WorkerPool:
+    """Runs jobs in ``python -m <module>`` processes; a context manager that stops them all.
+
+    Args:
+        module: The worker's module; it calls ``serve``.
+        workers: How many processes.
+        init: Sent to each worker first.
+        stall_s: A worker that is silent for longer has stalled.
+    """
+
+    def __init__(self, module: str, workers: int, init: Job, stall_s: float = 300.0) -> None:
+        self._command = [sys.executable, "-m", module]
+        self._count = workers
+        self._init = init
+        self._stall_s = stall_s
+        self._workers: list[_Worker] = []
+        self._inbox: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+        return [worker.process.pid for worker in self._workers]
+
+    def __enter__(self) -> Self:
+        # The package must be importable by the worker just as it is here.
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        for _ in range(self._count):
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+            )
+            worker = _Worker(process)
+            self._workers.append(worker)
+            threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+            worker.send(self._init)
+        return self
+
+    def _listen(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            self._inbox.put((worker, json.loads(line)))
+        self._inbox.put((worker, None))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for worker in self._workers:
+            if kind is not None:
+                worker.process.kill()
+            assert worker.process.stdin is not None
+            try:
+                worker.process.stdin.close()
+            except BrokenPipeError:
+                continue
+        deadline = time.monotonic() + _STOP_GRACE_S
+        for worker in self._workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        on_progress: Callable[[Job, dict[str, Any]], None],
+        on_tick: Callable[[], None],
+    ) -> Iterator[tuple[Job, dict[str, Any]]]:
+        """Yield each job with its result, in the order in which they finish.
+
+        Args:
+            jobs: Taken one by one as workers become free.
+            on_progress: Called with what a worker tells in between.
+            on_tick: Called about once a second; it may raise to stop everything.
+
+        Raises:
+            WorkerDied: A worker ended without an answer.
+            WorkerStalled: A worker has been silent for too long.
+            EtlError: What the job itself raised, rebuilt here.
+        """
+        waiting = iter(jobs)
+        for worker in self._workers:
+            self._hand_out(worker, waiting)
+        while any(worker.job is not None for worker in self._workers):
+            on_tick()
+            try:
+                worker, message = self._inbox.get(timeout=1.0)
+            except queue.Empty:
+                self._check_stalled()
+                continue
+            worker.heard = time.monotonic()
+            if worker.job is None:
+                continue
+            if message is None:
+                raise _death(worker)
+            if "error" in message:
+                raise EtlError.from_dict(message["error"])
+            if "progress" in message:
+                on_progress(worker.job, message["progress"])
+                continue
+            job = worker.job
+            self._hand_out(worker, waiting)
+            yield job, message["result"]
+
+    def _hand_out(self, worker: _Worker, waiting: Iterator[Job]) -> None:
+        worker.job = next(waiting, None)
+        worker.heard = time.monotonic()
+        if worker.job is not None:
+            worker.send(worker.job)
+
+    def _check_stalled(self) -> None:
+        for worker in self._workers:
+            silent = time.monotonic() - worker.heard
+            if worker.job is not None and silent > self._stall_s:
+                raise WorkerStalled(
+                    f"the worker of {worker.job['name']} (pid {worker.process.pid}) is stuck",
+                    found=f"no sign of life for {silent:.0f} s",
+                    remedy="Finished segments are kept: run again",
+                )
+
+
+def _death(worker: _Worker) -> WorkerDied:
+    assert worker.job is not None
+    code = worker.process.wait()
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    hint = " (out of memory?)" if code == -9 else ""
+    return WorkerDied(
+        f"the worker of {worker.job['name']} (pid {worker.process.pid}) died",
+        found=how + hint,
+        remedy="Finished segments are kept: run again",
+    )
+
+
+Tell = Callable[[dict[str, Any]], None]
+Handler = Callable[[Job, Tell], dict[str, Any]]
+
+
+def serve(start: Callable[[Job], Handler]) -> None:
+    """Be a worker: read the init and the jobs from stdin, answer on stdout.
+
+    Args:
+        start: Gets the pool's ``init`` and returns the function that does one job; that function
+            gets the job and a function to tell progress with.
+    """
+    # Whatever else prints must not disturb the protocol.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    jobs: queue.Queue[Job] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(sys.stdin, jobs), daemon=True).start()
+
+    def answer(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+
+    try:
+        handler = start(jobs.get())
+        while True:
+            answer(result=handler(jobs.get(), lambda told: answer(progress=told)))
+    except EtlError as error:
+        answer(error=error.to_dict())
+
+
+def _read_jobs(stdin: IO[str], jobs: queue.Queue[Job]) -> None:
+    for line in stdin:
+        jobs.put(json.loads(line))
+    # The parent is gone or wants an end: nothing that is still under way can be of use.
+    os._exit(0)

@@ -1,0 +1,76 @@
+"""Progress for people: a bar on a terminal, a plain line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+log = logging.getLogger("imagenet_etl")
+LINE_EVERY_S = 10.0
+
+
+class Meter:
+    """Counts one stage's items and bytes and tells about them now and then."""
+
+    def __init__(self, label: str, total: int, unit: str, bar: Progress | None = None) -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.items = 0
+        self.bytes = 0
+        self._bar = bar
+        self._task: TaskID | None = bar.add_task(label, total=total or None) if bar else None
+        self._start = self._last = time.monotonic()
+
+    def add(self, items: int, size: int = 0) -> None:
+        """Count more items (bytes themselves when the unit is ``B``) and more bytes."""
+        self.items += items
+        self.bytes += size
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.items)
+        elif time.monotonic() - self._last >= LINE_EVERY_S:
+            self._last = time.monotonic()
+            log.info("%s", self.line())
+
+    def restart(self, items: int) -> None:
+        """Set the count back, when a download has to start over."""
+        self.items = items
+
+    def line(self) -> str:
+        """Return one line: count, rates and the time that is left."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = self.items / seconds
+        left = f", {(self.total - self.items) / rate:,.0f} s left" if rate and self.total else ""
+        if self.unit == "B":
+            done = f"{self.items / 1e6:,.1f} of {self.total / 1e6:,.1f} MB"
+            return f"{self.label}: {done}, {rate / 1e6:,.1f} MB/s{left}"
+        volume = f", {self.bytes / seconds / 1e6:,.1f} MB/s" if self.bytes else ""
+        done = f"{self.items:,} of {self.total:,} {self.unit}"
+        return f"{self.label}: {done}, {rate:,.0f}/s{volume}{left}"
+
+
+@contextmanager
+def metered(label: str, total: int, unit: str) -> Iterator[Meter]:
+    """Show progress of one piece of work; ``unit`` is ``B`` for bytes, else a noun."""
+    if not sys.stderr.isatty():
+        yield Meter(label, total, unit)
+        return
+    count = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description:<16}"), BarColumn(), *count, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Meter(label, total, unit, bar)

@@ -1,0 +1,1 @@
+"""Record formats: one writer contract, one module a format."""

@@ -1,0 +1,43 @@
+"""ImageFolder: ``<split>/<wnid>/<file>``, as torchvision's ``ImageFolder`` expects it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Self
+
+from imagenet_etl.records.base import Placed, Record, Written
+
+
+class ImageFolderWriter:
+    """Writes loose files into class folders below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written: list[Written] = []
+        self._made: set[str] = set()
+        self._committed = False
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._committed:
+            shutil.rmtree(self._folder)
+
+    def write(self, record: Record) -> Placed:
+        """Write one image file."""
+        if record.wnid not in self._made:
+            (self._folder / record.wnid).mkdir(exist_ok=True)
+            self._made.add(record.wnid)
+        path = self._folder / record.wnid / record.file_name
+        with path.open("xb") as file:
+            file.write(record.data)
+        self._written.append(Written(path, len(record.data), record.sha256))
+        return Placed(record.path, 0, len(record.data))
+
+    def commit(self) -> list[Written]:
+        """Return the files."""
+        self._committed = True
+        return self._written

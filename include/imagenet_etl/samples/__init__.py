@@ -1,0 +1,8 @@
+"""Miniature archives in the exact layout of the official ones, for trying out and for tests."""
+
+from imagenet_etl.samples.images import SampleSize
+from imagenet_etl.samples.tiny_imagenet import build_tiny_imagenet
+
+SAMPLES = {"tiny_imagenet": build_tiny_imagenet}
+
+__all__ = ["SAMPLES", "SampleSize"]

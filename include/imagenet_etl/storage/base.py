@@ -1,0 +1,133 @@
+"""What a stage may ask of the place where data is kept.
+
+Keys are relative POSIX paths (``work/tiny_imagenet/untar/1f…/receipt.json``). A key that exists is
+complete: nothing is ever seen half written, and nothing but small state files is ever replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from imagenet_etl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Stat:
+    """The size in bytes of a stored object and a tag that changes whenever its content may have.
+
+    The tag is the mtime in nanoseconds for a file and the ETag for an object in a bucket.
+    """
+
+    size: int
+    tag: str
+
+
+class ReadAt(Protocol):
+    """An open object that is read by position, from any thread."""
+
+    stat: Stat
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset``, fewer only at the end of the object."""
+
+    def will_need(self, offset: int, size: int) -> None:
+        """Hint that the range is read soon."""
+
+    def current_stat(self) -> Stat | None:
+        """Return what the object's name leads to now, to notice that it was replaced."""
+
+
+class Storage(Protocol):
+    """One folder or one bucket prefix."""
+
+    url: str
+
+    def stat(self, key: str) -> Stat | None:
+        """Return the object's size and tag, or None when there is no such key."""
+
+    def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
+        """Yield every key below the folder ``prefix`` in order, with its size and tag."""
+
+    def open(self, key: str) -> AbstractContextManager[ReadAt]:
+        """Open an object for reading by position.
+
+        Raises:
+            FileNotFoundError: There is no such key.
+        """
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole small object, or None when there is no such key."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store a small object if the key is free; return False when it is taken."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store a small state file, replacing what was there in one step."""
+
+    def publish(self, key: str, path: Path) -> Stat:
+        """Give a finished local file its key; the local file is consumed.
+
+        Args:
+            key: The final name.
+            path: A file in ``staging()``.
+
+        Raises:
+            KeyExists: The key is taken; nothing was changed.
+        """
+
+    def place(self, key: str, path: Path) -> None:
+        """Move one of many small files into a working folder, over a dead predecessor's.
+
+        ``flush`` must follow before it counts as done.
+        """
+
+    def publish_tree(self, source: str, target: str, mark: str) -> None:
+        """Move everything below ``source`` to ``target``; the object ``mark`` appears last.
+
+        Raises:
+            KeyExists: ``target`` already holds something.
+        """
+
+    def flush(self, prefix: str) -> None:
+        """Force everything published below ``prefix`` to stable storage."""
+
+    def delete(self, prefix: str) -> None:
+        """Remove a key, or everything below it; a missing one is no error."""
+
+    def staging(self) -> Path:
+        """Return this process's own local folder, from which ``publish`` is cheap."""
+
+    def keep_staging_alive(self) -> None:
+        """Tell other hosts that this process still works in its staging folder."""
+
+    def sweep_staging(self) -> int:
+        """Remove the staging folders of dead processes; return how many there were."""
+
+    def close_staging(self) -> None:
+        """Remove this process's staging folder."""
+
+    def check_space(self, needed_bytes: int, needed_files: int) -> None:
+        """Refuse early when there is no room.
+
+        Raises:
+            NotEnoughSpace: Too few bytes or inodes are free.
+        """
+
+    def local_path(self, key: str) -> Path | None:
+        """Return where the key lies on this machine, or None when only a bucket holds it."""
+
+
+def checked_key(key: str) -> str:
+    """Return ``key`` if it is a plain relative path.
+
+    Raises:
+        ConfigError: It is absolute, empty, or climbs out of the root.
+    """
+    path = PurePosixPath(key)
+    if not key or path.is_absolute() or ".." in path.parts or "\0" in key:
+        raise ConfigError(f"{key!r} is not a storage key", expected="a relative path without ..")
+    return str(path)

@@ -1,0 +1,205 @@
+"""A bucket prefix as storage: conditional PUT to publish, ranged GET to read.
+
+Create-only writes use ``If-None-Match: *``, which S3 answers with 412 when the key exists.
+Source: Amazon S3 User Guide, "How to prevent object overwrites with conditional writes".
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_uri import parse_s3_uri
+from imagenet_etl.errors import ArchiveChanged, KeyExists
+from imagenet_etl.storage.base import Stat, checked_key
+
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+
+
+class S3Object:
+    """An object that is read by ranged GET, pinned to the ETag it had when it was opened."""
+
+    def __init__(self, storage: S3Storage, key: str, stat: Stat) -> None:
+        self._storage = storage
+        self._key = key
+        self.stat = stat
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset``, fewer only at the end.
+
+        Raises:
+            ArchiveChanged: The object was replaced since it was opened.
+        """
+        size = min(size, self.stat.size - offset)
+        if size <= 0:
+            return b""
+        try:
+            return self._storage.get(
+                self._key, Range=f"bytes={offset}-{offset + size - 1}", IfMatch=self.stat.tag
+            )
+        except ClientError as error:
+            if _code(error) in _TAKEN:
+                raise ArchiveChanged(
+                    f"{self._storage.url}/{self._key} was replaced while it was read",
+                    expected=f"ETag {self.stat.tag}",
+                    remedy="Run again to index it anew",
+                ) from error
+            raise
+
+    def will_need(self, offset: int, size: int) -> None:
+        """Do nothing: a bucket has no read-ahead to ask for."""
+
+    def current_stat(self) -> Stat | None:
+        """Return what the key holds now."""
+        return self._storage.stat(self._key)
+
+
+class S3Storage:
+    """Storage below one prefix of a bucket, through a boto3 client made by the caller."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client = client
+        self._bucket, self._prefix = parse_s3_uri(uri)
+        self.url = uri.rstrip("/")
+        self._staging: Path | None = None
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}/{checked_key(key)}" if self._prefix else checked_key(key)
+
+    def get(self, key: str, **request: Any) -> bytes:
+        """Return the body of a GET with extra request fields such as ``Range``."""
+        reply = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **request)
+        body: bytes = reply["Body"].read()
+        return body
+
+    def stat(self, key: str) -> Stat | None:
+        """Return the object's size and ETag, or None."""
+        try:
+            with typed_aws_errors("HeadObject", self.url, passing=_MISSING):
+                head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except ClientError:
+            return None
+        return Stat(head["ContentLength"], head["ETag"])
+
+    def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
+        """Yield every key below the prefix in sorted order."""
+        cut = len(self._prefix) + 1 if self._prefix else 0
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._key(prefix) + "/"
+        )
+        with typed_aws_errors("ListObjectsV2", self.url):
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield item["Key"][cut:], Stat(item["Size"], item["ETag"])
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[S3Object]:
+        """Open an object for reading by position."""
+        stat = self.stat(key)
+        if stat is None:
+            raise FileNotFoundError(f"{self.url}/{key}")
+        yield S3Object(self, key, stat)
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole small object, or None."""
+        try:
+            with typed_aws_errors("GetObject", self.url, passing=_MISSING):
+                return self.get(key)
+        except ClientError:
+            return None
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store a small object if the key is free."""
+        return self._put_if_absent(key, data)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Replace a small state object."""
+        with typed_aws_errors("PutObject", self.url):
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+
+    def _put_if_absent(self, key: str, body: Any) -> bool:
+        try:
+            with typed_aws_errors("PutObject", self.url, passing=_TAKEN):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(key), Body=body, IfNoneMatch="*"
+                )
+        except ClientError:
+            return False
+        return True
+
+    def publish(self, key: str, path: Path) -> Stat:
+        """Upload a finished file create-only and remove the local one."""
+        with path.open("rb") as body:
+            created = self._put_if_absent(key, body)
+        if not created:
+            raise KeyExists(f"{self.url}/{key} exists already")
+        path.unlink()
+        stat = self.stat(key)
+        if stat is None:
+            raise FileNotFoundError(f"{self.url}/{key} vanished after its upload")
+        return stat
+
+    def place(self, key: str, path: Path) -> None:
+        """Upload a file, replacing what is there, and remove the local one."""
+        self.put(key, path.read_bytes())
+        path.unlink()
+
+    def publish_tree(self, source: str, target: str, mark: str) -> None:
+        """Copy every object inside the bucket, ``mark`` last, then remove the sources."""
+        if next(self.list(target), None) is not None:
+            raise KeyExists(f"{self.url}/{target} exists already")
+        keys = [key for key, _ in self.list(source)]
+        for key in sorted(keys, key=lambda key: key == f"{source}/{mark}"):
+            origin = {"Bucket": self._bucket, "Key": self._key(key)}
+            with typed_aws_errors("CopyObject", self.url):
+                self._client.copy(origin, self._bucket, self._key(target + key[len(source) :]))
+        self.delete(source)
+
+    def flush(self, prefix: str) -> None:
+        """Do nothing: S3 answers a write only when it is stored."""
+
+    def delete(self, prefix: str) -> None:
+        """Remove a key and everything below it."""
+        keys = [self._key(key) for key, _ in self.list(prefix)] + [self._key(prefix)]
+        for key in keys:
+            with typed_aws_errors("DeleteObject", self.url):
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def staging(self) -> Path:
+        """Return a scratch folder on local disk."""
+        if self._staging is None:
+            self._staging = Path(tempfile.mkdtemp(prefix="imagenet-etl-"))
+        return self._staging
+
+    def keep_staging_alive(self) -> None:
+        """Do nothing: the scratch folder is this host's alone."""
+
+    def sweep_staging(self) -> int:
+        """Do nothing: what a dead process left is in the host's own temporary folder."""
+        return 0
+
+    def close_staging(self) -> None:
+        """Remove the scratch folder."""
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+
+    def check_space(self, needed_bytes: int, needed_files: int) -> None:
+        """Accept: a bucket has no limit to check."""
+
+    def local_path(self, key: str) -> Path | None:  # noqa: ARG002
+        """Return None: objects have no path."""
+        return None
+
+
+def _code(error: ClientError) -> str:
+    code: str = error.response.get("Error", {}).get("Code", "")
+    return code

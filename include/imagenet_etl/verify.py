@@ -1,0 +1,145 @@
+"""Stage ``verify``: read everything back, write the manifest, give the version its final name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from imagenet_etl.check import Tree, check_tree
+from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
+from imagenet_etl.files import hash_file
+from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
+from imagenet_etl.receipts import Output, Receipt
+from imagenet_etl.stage import Place, Result
+from imagenet_etl.storage import LocalStorage
+
+PACK_SETTINGS = ("formats", "resize", "upscale", "quality", "version", "expect")
+"""The settings that pack reads."""
+
+
+def verify(place: Place) -> Result:
+    """Check the packed tree against its receipt and publish it under the version's name.
+
+    The facts of the receipt hold ``version``, ``path`` and ``manifest_sha256``.
+
+    Raises:
+        DatasetDamaged: What lies on disk is not what was packed.
+        VersionConflict: Another build took the version's name in the meantime.
+    """
+    build, packed = place.build, place.done["pack"]
+    manifest = make_manifest(place)
+    tree = Tree(build.storage, packed.base)
+    checked = check_tree(tree, manifest)
+    final = f"{build.published}/{manifest.version}"
+    if packed.base == final:
+        if build.storage.read(f"{final}/{MANIFEST}") != manifest.to_json():
+            raise tree.damaged(MANIFEST, "the manifest of this build", "another one")
+    else:
+        build.storage.put(f"{packed.base}/{MANIFEST}", manifest.to_json())
+        try:
+            build.storage.publish_tree(packed.base, final, MANIFEST)
+        except KeyExists as error:
+            raise VersionConflict(
+                f"version {manifest.version!r} was published by another run meanwhile",
+                remedy="Run again: equal content is adopted, other content needs another name",
+            ) from error
+    path = place.scratch()
+    path.write_bytes(manifest.to_json())
+    sha256 = hash_file(path, "sha256")["sha256"]
+    outputs = [*packed.outputs, Output(MANIFEST, path.stat().st_size, sha256)]
+    _clean_up(place, packed)
+    local = build.storage.local_path(final)
+    return Result(
+        counts=manifest.counts,
+        outputs=tuple(_stamped(place, final, output) for output in outputs),
+        facts={
+            "version": manifest.version,
+            "path": str(local) if local else f"{build.storage.url}/{final}",
+            "manifest_sha256": sha256,
+            "checked": checked,
+        },
+        base=final,
+    )
+
+
+def _stamped(place: Place, base: str, output: Output) -> Output:
+    stat = place.build.storage.stat(f"{base}/{output.name}")
+    return replace(output, tag=stat.tag if stat else "")
+
+
+def _clean_up(place: Place, packed: Receipt) -> None:
+    """Remove what packing left beside the tree, and point its receipt to the published files."""
+    storage = place.build.storage
+    base = f"{place.build.work}/pack/{packed.stage_digest}"
+    for name in ("parts", "records", "segments", "leases"):
+        storage.delete(f"{base}/{name}")
+    moved = replace(packed, base=f"{place.build.published}/{_version(place)}")
+    storage.put(f"{base}/receipt.json", moved.to_json())
+
+
+def _version(place: Place) -> str:
+    return version_of(place.build.settings, place.done["pack"].stage_digest)
+
+
+def make_manifest(place: Place) -> Manifest:
+    """Return the manifest of what was packed; equal content gives an equal manifest."""
+    build, packed, download = place.build, place.done["pack"], place.done["download"]
+    facts, settings = build.facts, build.settings
+    archives = [
+        {"name": name, "size": ref["size"], **download.facts["digests"][name]}
+        for name, ref in download.facts["archives"].items()
+    ]
+    plan_settings = settings.select(("seed", "shards", "val_shards"))
+    return Manifest(
+        dataset=facts.name,
+        version=_version(place),
+        pack_digest=packed.stage_digest,
+        licence=facts.licence,
+        terms_url=facts.terms_url,
+        archives=archives,
+        settings=settings.select(PACK_SETTINGS) | plan_settings,
+        notes=_notes(place),
+        counts=packed.counts,
+        quarantined=packed.quarantined,
+        tools=packed.tools,
+        files=tuple(ManifestFile(o.name, o.size, o.sha256) for o in packed.outputs),
+    )
+
+
+def _notes(place: Place) -> list[str]:
+    facts, counts = place.build.facts, place.done["pack"].counts
+    notes = [
+        f"The {counts[f'left_out_{split}']:,} images of split {split!r} have no published labels "
+        "and are left out."
+        for split in facts.unlabelled
+    ]
+    if place.build.settings.expect == "any":
+        same = place.done["untar"].facts["published_counts"]
+        found = "equal the published ones" if same else "differ from the published ones"
+        notes.append(
+            f"Built with --expect any: archive digests were not compared with the published ones, "
+            f"and the numbers of images {found} ({facts.expected} in {facts.classes} classes)."
+        )
+    return notes
+
+
+def verify_folder(folder: Path) -> dict[str, int]:
+    """Check a published version where it lies, without any receipt.
+
+    Returns:
+        The counts of ``check_tree``.
+
+    Raises:
+        DatasetDamaged: It has no manifest, or a file differs from it.
+    """
+    tree = Tree(LocalStorage(folder), ".")
+    data = tree.storage.read(MANIFEST)
+    if data is None:
+        raise DatasetDamaged(
+            f"{folder} is no dataset version",
+            expected=f"{MANIFEST} in it",
+            found="a folder without it" if os.path.isdir(folder) else "no folder",  # noqa: PTH112
+            remedy="Give the folder data_dir/datasets/NAME/VERSION",
+        )
+    return check_tree(tree, parse_manifest(data, str(folder / MANIFEST)))
