@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +22,7 @@ from imagenet_etl.manifest import Manifest, ManifestFile
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.records.layout import LOOSE_FORMATS
 from imagenet_etl.records.recordio import read_frame, read_index, unpack_image
-from imagenet_etl.storage import Storage
+from imagenet_etl.storage import ReadAt, Storage
 from imagenet_etl.tables import open_parquet, read_table
 
 SAMPLE = 64
@@ -96,14 +97,21 @@ def _check_file(tree: Tree, file: ManifestFile, meter: Meter) -> None:
     meter.add(file.size)
 
 
-def _compare(tree: Tree, name: str, size: int, sha256: str) -> None:
+@contextmanager
+def _opened(tree: Tree, name: str, size: int) -> Iterator[ReadAt]:
+    """Open a file that must be there and have this size in bytes."""
     try:
         with tree.storage.open(tree.key(name)) as opened:
             if opened.stat.size != size:
                 raise tree.damaged(name, f"{size:,} bytes", f"{opened.stat.size:,} bytes")
-            digest = digest_object(opened)
+            yield opened
     except FileNotFoundError:
         raise tree.damaged(name, "a file", "nothing") from None
+
+
+def _compare(tree: Tree, name: str, size: int, sha256: str) -> None:
+    with _opened(tree, name, size) as opened:
+        digest = digest_object(opened)
     if digest != sha256:
         raise tree.damaged(name, f"sha256 {sha256}", digest)
 
@@ -150,9 +158,7 @@ def _check_shard(
     if index != [(row["key"], row["offset"]) for row in expected]:
         raise tree.damaged(index_name, "the keys and offsets of records.parquet", "others")
     digest = hashlib.sha256()
-    with tree.storage.open(tree.key(file.name)) as opened:
-        if opened.stat.size != file.size:
-            raise tree.damaged(file.name, f"{file.size:,} bytes", f"{opened.stat.size:,} bytes")
+    with _opened(tree, file.name, file.size) as opened:
         ends = [offset for _, offset in index[1:]] + [file.size]
         for row, end in zip(expected, ends, strict=False):
             data = opened.read_at(row["offset"], end - row["offset"])

@@ -26,7 +26,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
 }
 """Inclusive bounds of the whole-number settings; the form and the command line show them too."""
 
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"(?!registry\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TEXTS = ("dataset", "data_dir", "version", "resize", "expect", "s3_uri", "ebs_volume_id")
 _VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
 
 
@@ -74,6 +75,7 @@ class Settings:
     ebs_volume_id: str = ""
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)
             _require(low <= value <= high, name, value, f"{low} to {high}")
@@ -81,18 +83,34 @@ class Settings:
         _require(bool(self.formats), "formats", self.formats, "at least one format")
         for name in self.formats:
             _require(name in FORMATS, "formats", name, " or ".join(FORMATS))
+        # The same formats in another order are the same dataset and must have the same digest.
+        object.__setattr__(self, "formats", tuple(f for f in FORMATS if f in self.formats))
         _require(self.expect in EXPECTATIONS, "expect", self.expect, " or ".join(EXPECTATIONS))
-        if self.version:
-            ok = bool(_VERSION.fullmatch(self.version))
-            _require(ok, "version", self.version, "letters, digits, dot, dash, underscore")
+        ok = not self.version or bool(_VERSION.fullmatch(self.version))
+        _require(ok, "version", self.version, "letters, digits, dot, dash, underscore")
         if self.max_bad is not None:
             _require(self.max_bad >= 0, "max_bad", self.max_bad, "0 or more")
-        if self.ebs_volume_id:
-            ok = bool(_VOLUME.fullmatch(self.ebs_volume_id))
-            _require(ok, "ebs_volume_id", self.ebs_volume_id, "vol- and hex digits")
-        if self.s3_uri:
-            parse_s3_uri(self.s3_uri)
+        ok = not self.ebs_volume_id or bool(_VOLUME.fullmatch(self.ebs_volume_id))
+        _require(ok, "ebs_volume_id", self.ebs_volume_id, "vol- and hex digits")
+        ok = not self.s3_uri or _is_s3_uri(self.s3_uri)
+        _require(ok, "s3_uri", self.s3_uri, "s3://bucket/prefix")
         parse_resize(self.resize)
+
+    def _check_types(self) -> None:
+        """Refuse what a form, a JSON file or the environment may give: "90", "false", null."""
+        for name in (*BOUNDS, *(["max_bad"] if self.max_bad is not None else [])):
+            value = getattr(self, name)
+            _require(type(value) is int, name, value, "a whole number")
+        for name in _TEXTS:
+            value = getattr(self, name)
+            _require(isinstance(value, str), name, value, "text")
+        _require(isinstance(self.upscale, bool), "upscale", self.upscale, "true or false")
+        ok = isinstance(self.formats, tuple | list)
+        _require(ok, "formats", self.formats, "a list of formats")
+        ok = isinstance(self.sources, dict) and all(
+            isinstance(text, str) for pair in self.sources.items() for text in pair
+        )
+        _require(ok, "sources", self.sources, "a path or URL for each archive name")
 
     def select(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the named settings, JSON-ready: what a stage's digest is taken over."""
@@ -115,15 +133,26 @@ class Settings:
         """Read what ``to_json`` gave; unknown names are refused.
 
         Raises:
-            ConfigError: A name is unknown.
+            ConfigError: A name is unknown or missing.
         """
         values = json.loads(text)
+        missing = sorted({"dataset", "data_dir"} - set(values))
+        if missing:
+            raise ConfigError(f"missing settings: {', '.join(missing)}")
         unknown = sorted(set(values) - {item.name for item in fields(Settings)})
         if unknown:
             raise ConfigError(f"unknown settings: {', '.join(unknown)}")
-        return Settings(**values | {"formats": tuple(values["formats"])})
+        return Settings(**values)
 
 
 def _require(ok: bool, name: str, value: object, expected: str) -> None:
     if not ok:
         raise ConfigError(f"setting {name}", expected=expected, found=repr(value))
+
+
+def _is_s3_uri(text: str) -> bool:
+    try:
+        parse_s3_uri(text)
+    except ConfigError:
+        return False
+    return True

@@ -17,7 +17,7 @@ from imagenet_etl.errors import KeyExists, NotEnoughSpace, NotWritable, SchemaTo
 CHUNK_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 def fsync_file(path: Path) -> None:
@@ -60,21 +60,25 @@ def publish_file(staged: Path, final: Path) -> None:
 
     Raises:
         KeyExists: ``final`` exists; ``staged`` is left for the caller.
-        NotWritable: The file system has no hard links.
+        NotWritable: The file system has no hard links, or the two lie on different ones.
     """
     make_folders(final.parent)
     fsync_file(staged)
     try:
         os.link(staged, final)
     except FileExistsError:
-        raise KeyExists(f"{final} exists already", remedy="Published files never change") from None
+        # NFS repeats a call whose reply was lost, and is then told that its own link exists.
+        if not final.exists() or not staged.samefile(final):
+            raise KeyExists(
+                f"{final} exists already", remedy="Published files never change"
+            ) from None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         raise NotWritable(
             f"{final.parent} cannot hold hard links, which safe publishing needs",
             found=os.strerror(error.errno or 0),
-            remedy="Use a POSIX file system (ext4, XFS, Lustre, NFS) for the data folder",
+            remedy="Keep the data folder on one POSIX file system (ext4, XFS, Lustre, NFS)",
         ) from error
     staged.unlink()
     fsync_folder(final.parent)
@@ -84,14 +88,14 @@ def publish_folder(staged: Path, final: Path) -> None:
     """Give a finished folder its final name in one rename, flushed before and after.
 
     Raises:
-        KeyExists: ``final`` exists and is not empty.
+        KeyExists: ``final`` exists and is no empty folder.
     """
     make_folders(final.parent)
     sync_filesystem(staged)
     try:
         staged.rename(final)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         raise KeyExists(
             f"{final} exists already", remedy="Published versions never change"
@@ -110,9 +114,10 @@ def make_folders(path: Path) -> None:
     while not path.exists():
         missing.append(path)
         path = path.parent
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        fsync_folder(folder.parent)
+    with typed_os_errors(str(path)):
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            fsync_folder(folder.parent)
 
 
 def check_space(folder: Path, needed_bytes: int, needed_files: int = 0) -> None:

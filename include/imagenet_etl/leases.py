@@ -10,6 +10,7 @@ file systems and buckets behave alike.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from imagenet_etl.errors import AlreadyRunning, EtlError, LeaseLost
+from imagenet_etl.errors import AlreadyRunning, LeaseLost
 from imagenet_etl.processes import ProcessId, this_process
 from imagenet_etl.storage import Storage
 
@@ -25,6 +26,9 @@ HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
 PARKED_FOR_S = 900.0
 """Between the tasks of one Airflow run nobody beats: long enough for a retry delay to pass."""
+
+_PAUSE_S = 0.05
+_GENERATION = re.compile(r"(\d{8})(\.beat)?\.json")
 
 
 @dataclass(frozen=True)
@@ -104,26 +108,39 @@ def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -
             if shared and state and state["owner"]["run"] == owner.run and not state["released"]:
                 lease = Lease(storage, key, owner, current)
                 lease.beat()
-                return lease
+                if lease.is_held():
+                    return lease
+                continue  # another run took it over in this moment
             if state and _is_live(state) and not _is_superseded(state, owner):
                 raise _already_running(key, state)
         record = {"owner": asdict(owner), "process": this_process().to_dict(), "at": time.time()}
         if not storage.create(f"{key}/{current + 1:08d}.json", json.dumps(record).encode()):
+            time.sleep(_PAUSE_S)  # another won it; a network file system may show that later
             continue
         lease = Lease(storage, key, owner, current + 1)
         if not lease.is_held():  # older generations were swept between the look and the creation
             storage.delete(f"{key}/{lease.fence:08d}.json")
             continue
-        for name, _ in list(storage.list(key)):
-            if int(name.rpartition("/")[2].split(".")[0]) < lease.fence:
+        for name, generation, _ in list(_generations(storage, key)):
+            if generation < lease.fence:
                 storage.delete(name)
         lease.beat()
         return lease
 
 
+def _generations(storage: Storage, key: str) -> Iterator[tuple[str, int, bool]]:
+    """Yield each file's key, its generation, and whether it is a heartbeat.
+
+    NFS keeps files that are deleted while they are read under names of its own; they are no lease.
+    """
+    for name, _ in storage.list(key):
+        match = _GENERATION.fullmatch(name.rpartition("/")[2])
+        if match:
+            yield name, int(match[1]), bool(match[2])
+
+
 def _latest(storage: Storage, key: str) -> int:
-    names = (name.rpartition("/")[2] for name, _ in storage.list(key))
-    return max((int(n.split(".")[0]) for n in names if not n.endswith(".beat.json")), default=0)
+    return max((n for _, n, is_beat in _generations(storage, key) if not is_beat), default=0)
 
 
 def _state(storage: Storage, key: str, generation: int) -> dict[str, Any] | None:
@@ -163,12 +180,17 @@ def _already_running(key: str, state: dict[str, Any]) -> AlreadyRunning:
 
 @contextmanager
 def kept_alive(storage: Storage, *leases: Lease) -> Iterator[Heartbeat]:
-    """Beat for the leases from a background thread until the block ends."""
+    """Beat for the leases from a background thread until the block ends.
+
+    Raises:
+        LeaseLost: The block ended well, but one of the leases had been taken over by then.
+    """
     heartbeat = Heartbeat(storage, list(leases))
     try:
         yield heartbeat
     finally:
         heartbeat.stop()
+    heartbeat.check()
 
 
 class Heartbeat:
@@ -179,7 +201,7 @@ class Heartbeat:
         self._leases = {lease.key: lease for lease in leases}
         self._guard = threading.Lock()
         self._stop = threading.Event()
-        self._trouble: EtlError | OSError | None = None
+        self._trouble: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -208,13 +230,23 @@ class Heartbeat:
         self._thread.join()
 
     def _run(self) -> None:
+        beaten = time.monotonic()
         while not self._stop.wait(HEARTBEAT_S):
             try:
-                self._storage.keep_staging_alive()
-                with self._guard:
-                    for lease in self._leases.values():
-                        lease.check()
-                        lease.beat()
-            except (EtlError, OSError) as trouble:
-                self._trouble = trouble
+                self._beat()
+                beaten = time.monotonic()
+            except LeaseLost as lost:
+                self._trouble = lost
                 return
+            except Exception as trouble:  # noqa: BLE001 - else the thread would end unnoticed
+                # A beat may fail now and then; only long before others see it matters.
+                if time.monotonic() - beaten > STALE_AFTER_S / 2:
+                    self._trouble = trouble
+                    return
+
+    def _beat(self) -> None:
+        self._storage.keep_staging_alive()
+        with self._guard:
+            for lease in self._leases.values():
+                lease.check()
+                lease.beat()

@@ -1,6 +1,8 @@
 """``manifest.json``: what a published version is, down to the digest of every file.
 
 It holds nothing that differs between two builds of the same content: no times, hosts or run ids.
+Its last field is the digest of all others, so that a flipped bit in it is noticed like one in any
+other file.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from typing import Any
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
 from imagenet_etl.errors import DatasetDamaged
-from imagenet_etl.files import check_schema, pretty_json
+from imagenet_etl.files import check_schema, digest_of, pretty_json
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
+_DIGEST = "content_sha256"
+_RESTORE = "Restore it from the backup, or remove the version and build it again"
 
 
 @dataclass(frozen=True)
@@ -62,24 +66,37 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Encode for ``parse_manifest``."""
-        return pretty_json({"schema_version": MANIFEST_SCHEMA} | asdict(self))
+        fields = {"schema_version": MANIFEST_SCHEMA} | asdict(self)
+        return pretty_json(fields | {_DIGEST: digest_of(fields)})
 
 
 def parse_manifest(data: bytes, name: str) -> Manifest:
     """Decode a manifest; ``name`` is used in errors.
 
     Raises:
-        DatasetDamaged: It is no manifest.
+        DatasetDamaged: It is no manifest, or was changed after it was written.
         SchemaTooNew: A newer version of this project wrote it.
     """
     try:
         fields = json.loads(data)
-        schema = fields.pop("schema_version")
-        check_schema(name, schema, MANIFEST_SCHEMA)
+        # First of all: a newer version may take the digest in another way.
+        check_schema(name, fields["schema_version"], MANIFEST_SCHEMA)
+        _check_digest(fields, name)
         files = tuple(ManifestFile(**file) for file in fields.pop("files"))
         return Manifest(**fields | {"quarantined": tuple(fields["quarantined"])}, files=files)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetDamaged(f"{name} is no manifest", found=str(error)) from error
+        raise DatasetDamaged(f"{name} is no manifest", found=error, remedy=_RESTORE) from error
+
+
+def _check_digest(fields: dict[str, Any], name: str) -> None:
+    """Compare the content with its digest, and leave in ``fields`` what a ``Manifest`` has."""
+    expected = fields.pop(_DIGEST)
+    found = digest_of(fields)
+    if found != expected:
+        raise DatasetDamaged(
+            f"{name} is damaged", expected=f"sha256 {expected}", found=found, remedy=_RESTORE
+        )
+    del fields["schema_version"]
 
 
 def read_manifest(build: Build, version: str) -> Manifest | None:

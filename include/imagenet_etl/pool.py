@@ -9,19 +9,25 @@ closes, and a silent one by its heartbeat.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Self
 
 from imagenet_etl.errors import EtlError, WorkerDied, WorkerStalled
 
+log = logging.getLogger(__name__)
 _STOP_GRACE_S = 3.0
+_TICK_S = 1.0
 Job = dict[str, Any]
 """A JSON-ready job; its ``name`` stands in errors."""
 
@@ -31,6 +37,7 @@ class _Worker:
     process: subprocess.Popen[str]
     job: Job | None = None
     heard: float = 0.0
+    has_ended: bool = False
 
     def send(self, message: Any) -> None:
         pipe = self.process.stdin
@@ -66,40 +73,53 @@ class WorkerPool:
         return [worker.process.pid for worker in self._workers]
 
     def __enter__(self) -> Self:
-        # The package must be importable by the worker just as it is here.
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        for _ in range(self._count):
-            process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-            )
-            worker = _Worker(process)
-            self._workers.append(worker)
-            threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
-            worker.send(self._init)
+        # The worker imports just what is imported here, and nothing from where it is started.
+        path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+        env = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+        try:
+            for _ in range(self._count):
+                self._start(env)
+        except BaseException:
+            self._stop_all(at_once=True)
+            raise
         return self
+
+    def _start(self, env: dict[str, str]) -> None:
+        process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
+        worker = _Worker(process)
+        self._workers.append(worker)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        worker.send(self._init)
 
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self._inbox.put((worker, json.loads(line)))
+        with worker.process.stdout as lines:
+            for line in lines:
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    # The last words of a killed worker, or something that wrote to its stdout.
+                    log.warning("worker %d said %.200r", worker.process.pid, line)
+                    continue
+                worker.heard = time.monotonic()
+                self._inbox.put((worker, message))
         self._inbox.put((worker, None))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop_all(at_once=kind is not None)
+
+    def _stop_all(self, *, at_once: bool) -> None:
         for worker in self._workers:
-            if kind is not None:
+            if at_once:
                 worker.process.kill()
             assert worker.process.stdin is not None
-            try:
+            with suppress(BrokenPipeError):
                 worker.process.stdin.close()
-            except BrokenPipeError:
-                continue
         deadline = time.monotonic() + _STOP_GRACE_S
         for worker in self._workers:
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            _wait_or_kill(worker.process, deadline - time.monotonic())
 
     def run(
         self,
@@ -112,7 +132,7 @@ class WorkerPool:
         Args:
             jobs: Taken one by one as workers become free.
             on_progress: Called with what a worker tells in between.
-            on_tick: Called about once a second; it may raise to stop everything.
+            on_tick: Called at least once a second; it may raise to stop everything.
 
         Raises:
             WorkerDied: A worker ended without an answer.
@@ -124,12 +144,12 @@ class WorkerPool:
             self._hand_out(worker, waiting)
         while any(worker.job is not None for worker in self._workers):
             on_tick()
+            self._check_stalled()
             try:
-                worker, message = self._inbox.get(timeout=1.0)
+                worker, message = self._inbox.get(timeout=_TICK_S)
             except queue.Empty:
-                self._check_stalled()
                 continue
-            worker.heard = time.monotonic()
+            worker.has_ended = message is None
             if worker.job is None:
                 continue
             if message is None:
@@ -147,6 +167,8 @@ class WorkerPool:
         worker.job = next(waiting, None)
         worker.heard = time.monotonic()
         if worker.job is not None:
+            if worker.has_ended:
+                raise _death(worker)
             worker.send(worker.job)
 
     def _check_stalled(self) -> None:
@@ -162,7 +184,7 @@ class WorkerPool:
 
 def _death(worker: _Worker) -> WorkerDied:
     assert worker.job is not None
-    code = worker.process.wait()
+    code = _wait_or_kill(worker.process, _STOP_GRACE_S)
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     hint = " (out of memory?)" if code == -9 else ""
     return WorkerDied(
@@ -170,6 +192,14 @@ def _death(worker: _Worker) -> WorkerDied:
         found=how + hint,
         remedy="Finished segments are kept: run again",
     )
+
+
+def _wait_or_kill(process: subprocess.Popen[str], timeout_s: float) -> int:
+    try:
+        return process.wait(max(0.0, timeout_s))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 Tell = Callable[[dict[str, Any]], None]
@@ -186,6 +216,8 @@ def serve(start: Callable[[Job], Handler]) -> None:
     # Whatever else prints must not disturb the protocol.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs: queue.Queue[Job] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(sys.stdin, jobs), daemon=True).start()
 

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_UNKNOWN, _GONE = 0, -1
+
 
 @dataclass(frozen=True)
 class ProcessId:
@@ -16,7 +18,8 @@ class ProcessId:
 
     Attributes:
         host: The host's name.
-        namespace: Its pid namespace, since two containers may share a host's name and a pid.
+        namespace: The boot id and pid namespace, since two containers may share a host's name and
+            a pid, and two machines even that and the number of their first namespace.
         pid: The process id.
         started: Its start time in clock ticks since boot, since pids are reused.
     """
@@ -26,11 +29,17 @@ class ProcessId:
     pid: int
     started: int
 
+    def is_visible(self) -> bool:
+        """Return whether this process could see that one: same machine, boot and pid namespace."""
+        return (self.host, self.namespace) == (socket.gethostname(), _namespace())
+
     def is_known_dead(self) -> bool:
         """Return True only when this machine can see that the process has ended."""
-        if (self.host, self.namespace) != (socket.gethostname(), _namespace()):
+        if not self.is_visible():
             return False
-        return _start_time(self.pid) != self.started
+        started = _start_time(self.pid)
+        told = _UNKNOWN not in (started, self.started)
+        return started == _GONE or (told and started != self.started)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON record."""
@@ -45,24 +54,25 @@ def this_process() -> ProcessId:
 
 @cache
 def _namespace() -> str:
-    link = Path("/proc/self/ns/pid")
-    return str(link.readlink()) if link.exists() else ""
+    boot, link = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    try:
+        return f"{boot.read_text().strip()} {link.readlink()}"
+    except OSError:  # not Linux
+        return ""
 
 
 def _start_time(pid: int) -> int:
-    """Return the start time in ticks, 0 where it cannot be told, -1 when there is no process."""
-    if not Path("/proc/self/stat").exists():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return -1
-        except PermissionError:
-            return 0
-        return 0
+    """Return the start time in ticks, ``_UNKNOWN`` if it is hidden, ``_GONE`` with no process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return _GONE
+    except PermissionError:
+        pass  # it lives, and belongs to another user
     try:
         fields = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return -1
+    except OSError:  # no /proc, or one that hides other users' processes (hidepid)
+        return _UNKNOWN
     # The command's name stands in parentheses and may hold spaces; proc(5): starttime is field 22.
     rest = fields.rpartition(")")[2].split()
-    return -1 if rest[0] in "ZX" else int(rest[19])
+    return _GONE if rest[0] in "ZX" else int(rest[19])

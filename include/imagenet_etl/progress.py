@@ -55,7 +55,8 @@ class Meter:
         """Return one line: count, rates and the time that is left."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         rate = self.items / seconds
-        left = f", {(self.total - self.items) / rate:,.0f} s left" if rate and self.total else ""
+        seconds_left = max(0, self.total - self.items) / rate if rate else 0
+        left = f", {seconds_left:,.0f} s left" if rate and self.total else ""
         if self.unit == "B":
             done = f"{self.items / 1e6:,.1f} of {self.total / 1e6:,.1f} MB"
             return f"{self.label}: {done}, {rate / 1e6:,.1f} MB/s{left}"

@@ -15,6 +15,7 @@ from imagenet_etl.receipts import Receipt
 
 REGISTRY_SCHEMA = 1
 _WAIT_S = 30.0
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ def publish(
     try:
         registry = _read(build, key)
         known = registry["versions"].get(version, {})
-        merged = known | entry
         is_new = known.get("manifest_sha256") != entry["manifest_sha256"]
+        # Copies of other content that once bore this name are no copies of this one.
+        merged = entry if is_new else known | entry
         if merged != known:
             registry["versions"][version] = merged
             registry["latest"] = version if is_new else registry["latest"]
@@ -79,11 +81,13 @@ def _read(build: Build, key: str) -> dict[str, Any]:
 
 
 def _only_writer(build: Build) -> leases.Lease:
+    # Beside the folder of the versions' locks, where a version could be called like it.
+    key = f"{build.work}/registry-lock"
     deadline = time.monotonic() + _WAIT_S
     while True:
         try:
-            return leases.acquire(build.storage, f"{build.work}/locks/registry", build.owner)
+            return leases.acquire(build.storage, key, build.owner)
         except AlreadyRunning as error:
             if time.monotonic() > deadline:
                 raise SourceBusy("the registry is being written by another run") from error
-            time.sleep(0.2)
+            time.sleep(_PAUSE_S)

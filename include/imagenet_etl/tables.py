@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from imagenet_etl.errors import DatasetDamaged
 from imagenet_etl.files import check_schema
 from imagenet_etl.storage import ReadAt, Storage
 
@@ -52,10 +53,20 @@ def open_parquet(storage: Storage, key: str) -> Iterator[pq.ParquetFile]:
     """Open a table for reading by row group.
 
     Raises:
+        FileNotFoundError: There is no such table.
+        DatasetDamaged: It is no table, or was cut off.
         SchemaTooNew: A newer version of this project wrote it.
     """
     with storage.open(key) as file:
-        parquet = pq.ParquetFile(pa.PythonFile(_ReadAtFile(file), mode="r"))
+        try:
+            parquet = pq.ParquetFile(pa.PythonFile(_ReadAtFile(file), mode="r"))
+        except pa.ArrowInvalid as error:
+            raise DatasetDamaged(
+                f"{storage.url}/{key} is damaged",
+                expected="a Parquet table",
+                found=error,
+                remedy="Restore it from the backup, or remove its folder and run again",
+            ) from error
         metadata = parquet.schema_arrow.metadata or {}
         check_schema(key, int(metadata.get(_VERSION_KEY, b"0")), TABLE_SCHEMA)
         yield parquet
@@ -89,7 +100,7 @@ class _ReadAtFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        left = self._file.stat.size - self._at
+        left = max(0, self._file.stat.size - self._at)
         data = self._file.read_at(self._at, left if size is None or size < 0 else min(size, left))
         self._at += len(data)
         return data

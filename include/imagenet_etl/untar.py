@@ -97,8 +97,13 @@ class _Listing:
         Raises:
             CountMismatch: The numbers differ.
         """
+        if self.found.total() == 0:
+            raise CountMismatch(
+                f"{self._facts.title} archive holds no image",
+                remedy="Is it the right archive? Download it again",
+            )
         found = {split: self.found[split] for split in self._facts.layout.images}
-        if self.found.total() == 0 or (published and not self.is_published()):
+        if published and not self.is_published():
             raise CountMismatch(
                 f"{self._facts.title} archive holds another number of images",
                 expected=f"{self._facts.expected} in {self._facts.classes} classes",

@@ -53,11 +53,12 @@ def accepted(members: Iterable[Member], layout: Layout, archive: str) -> Iterato
                 expected=f"at most {layout.max_member_bytes:,} bytes",
                 found=f"{max(member.size, member.stored_size):,}",
             )
-        first = seen.setdefault(member.name.casefold(), member.header_offset)
-        if first != member.header_offset:
+        name = member.name.casefold()
+        if name in seen:
             raise UnexpectedMember(
                 f"{archive}: {member.name} appears twice",
-                found=f"headers at bytes {first} and {member.header_offset}",
+                found=f"headers at bytes {seen[name]} and {member.header_offset}",
                 remedy="Get the archive anew from its publisher",
             )
+        seen[name] = member.header_offset
         yield member

@@ -10,7 +10,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagenet_etl.archives.member import DEFLATED, STORED, Member
 from imagenet_etl.errors import ArchiveChanged, BadArchive, BadImage, UnsafeMember
@@ -23,18 +23,32 @@ _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCAL_MAGIC, _CENTRAL_MAGIC, _END_MAGIC = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 _LOCATOR_MAGIC, _END64_MAGIC = b"PK\6\7", b"PK\6\6"
+_AGAIN = "Download it again"
 _MAX_COMMENT = 0xFFFF
+_LONGEST_ENTRY = _CENTRAL.size + 3 * 0xFFFF
 _BLOCK = 1 << 20
-_ENCRYPTED, _UTF8 = 0x1, 0x800
-_UNIX = 3
-_FULL32 = 0xFFFFFFFF
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # the data, strongly, or the directory
+_UTF8 = 0x800
+_FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class _Directory:
+    """The central directory.
+
+    Attributes:
+        offset: Where it starts in the file.
+        end: Where it ends.
+        entries: How many entries it has, as far as ``count_mask`` lets its field tell.
+        count_mask: The largest count that the field can hold.
+        shift: How many foreign bytes lie before the archive; its own offsets do not count them.
+    """
+
     offset: int
-    size: int
+    end: int
     entries: int
+    count_mask: int
+    shift: int
 
 
 def list_zip(file: ReadAt, archive: str) -> Iterator[Member]:
@@ -45,78 +59,117 @@ def list_zip(file: ReadAt, archive: str) -> Iterator[Member]:
         archive: Its name, for errors.
 
     Raises:
-        BadArchive: It is truncated or no zip.
-        UnsafeMember: A member is a link or device, is encrypted, or has an unsafe name or method.
+        BadArchive: It is truncated or no zip, or its headers contradict each other.
+        UnsafeMember: A member is a link or device, is encrypted, has an unsafe name or method, or
+            lies on top of another one.
     """
     directory = _find_directory(file, archive)
-    at, left = directory.offset, directory.entries
-    end = directory.offset + directory.size
+    at, end = directory.offset, directory.end
     block, start = b"", at
-    while left:
-        # An entry is at most 46 bytes and three fields of 64 KiB.
-        if at + _CENTRAL.size + 3 * _MAX_COMMENT > start + len(block) and start + len(block) < end:
+    entries = used = 0
+    while at < end:
+        if at + _LONGEST_ENTRY > start + len(block) and start + len(block) < end:
             block, start = file.read_at(at, min(_BLOCK, end - at)), at
         member, length = _parse_entry(block, at - start, archive)
-        at, left = at + length, left - 1
-        if member is not None:
-            yield _located(file, member, archive)
-    if at != end:
-        raise BadArchive(f"{archive}: its directory ends at byte {at}", expected=f"byte {end}")
+        at, entries = at + length, entries + 1
+        if member is None:
+            continue
+        member = _located(file, member, directory, archive)
+        used += member.offset + member.stored_size - member.header_offset
+        if used > directory.offset:
+            # Bombs let thousands of members share the same compressed bytes.
+            raise UnsafeMember(
+                f"{archive}: {member.name} lies on top of another member",
+                expected=f"members of at most {directory.offset:,} bytes in all",
+                found=f"{used:,}",
+            )
+        yield member
+    # Writers without zip64 let the 16-bit count wrap around beyond 65,535 members.
+    if entries & directory.count_mask != directory.entries:
+        raise BadArchive(
+            f"{archive}: its directory has another number of entries than its end record says",
+            expected=directory.entries,
+            found=entries,
+            remedy=_AGAIN,
+        )
 
 
 def _find_directory(file: ReadAt, archive: str) -> _Directory:
     size = file.stat.size
     tail_size = min(size, _MAX_COMMENT + _END.size + _END64_LOCATOR.size)
     tail = file.read_at(size - tail_size, tail_size)
-    at = tail.rfind(_END_MAGIC)
-    if at < 0 or at + _END.size > len(tail):
+    at = _find_end_record(tail)
+    if at < 0:
         raise BadArchive(
-            f"{archive} has no zip end record",
+            f"{archive} has no zip end record at its end",
             found=f"{size:,} bytes",
             remedy="It is truncated or no zip: download it again",
         )
-    fields = _END.unpack_from(tail, at)
-    directory = _Directory(offset=fields[6], size=fields[5], entries=fields[4])
+    _, disk, _, _, entries, length, offset, _ = _END.unpack_from(tail, at)
+    end, mask = size - tail_size + at, _FULL16
     locator = at - _END64_LOCATOR.size
     if locator >= 0 and tail[locator : locator + 4] == _LOCATOR_MAGIC:
         position = _END64_LOCATOR.unpack_from(tail, locator)[2]
-        record = file.read_at(position, _END64.size)
-        if record[:4] != _END64_MAGIC or len(record) < _END64.size:
-            raise BadArchive(f"{archive}: its zip64 end record is broken")
-        fields = _END64.unpack(record)
-        directory = _Directory(offset=fields[9], size=fields[8], entries=fields[7])
-    if directory.offset + directory.size > size:
+        end, record = _find_end64(file, position, end - _END64_LOCATOR.size, archive)
+        (_, _, _, _, disk, _, _, entries, length, offset), mask = _END64.unpack(record), -1
+    if disk:
+        raise BadArchive(f"{archive} is one part of several", remedy="Join the parts first")
+    shift = end - length - offset
+    if shift < 0:
         raise BadArchive(
             f"{archive} is truncated",
-            expected=f"a directory up to byte {directory.offset + directory.size:,}",
-            found=f"{size:,} bytes",
-            remedy="Download it again",
+            expected=f"a directory of {length:,} bytes from byte {offset:,} on",
+            found=f"{end:,} bytes before its end record",
+            remedy=_AGAIN,
         )
-    return directory
+    return _Directory(end - length, end, entries, mask, shift)
+
+
+def _find_end_record(tail: bytes) -> int:
+    """Return where the end record is: the last one whose comment reaches just to the end."""
+    at = tail.rfind(_END_MAGIC)
+    while at >= 0:
+        after = at + _END.size
+        if after <= len(tail) and after + _END.unpack_from(tail, at)[7] == len(tail):
+            return at
+        at = tail.rfind(_END_MAGIC, 0, at + 3)
+    return -1
+
+
+def _find_end64(file: ReadAt, position: int, end: int, archive: str) -> tuple[int, bytes]:
+    """Return the zip64 end record that reaches up to its locator at ``end``, and where it is."""
+    for at in (position, end - _END64.size):  # the second with foreign bytes before the archive
+        if not 0 <= at <= end - _END64.size:
+            continue
+        record = file.read_at(at, _END64.size)
+        if record[:4] == _END64_MAGIC and at + 12 + _END64.unpack(record)[1] == end:
+            return at, record
+    raise BadArchive(f"{archive}: its zip64 end record is broken", remedy=_AGAIN)
 
 
 def _parse_entry(block: bytes, at: int, archive: str) -> tuple[Member | None, int]:
     """Return the member, None for a folder, and the entry's length."""
-    if block[at : at + 4] != _CENTRAL_MAGIC or at + _CENTRAL.size > len(block):
-        raise BadArchive(f"{archive}: its directory is broken", remedy="Download it again")
-    fields = _CENTRAL.unpack_from(block, at)
-    made_by, flags, method, crc, stored, size = fields[1], *(fields[i] for i in (3, 4, 7, 8, 9))
+    fields = _CENTRAL.unpack_from(block.ljust(at + _CENTRAL.size, b"\0"), at)
+    magic, flags, method, crc, stored, size = (fields[i] for i in (0, 3, 4, 7, 8, 9))
     name_size, extra_size, comment_size = fields[10:13]
-    name_at = at + _CENTRAL.size
-    raw = block[name_at : name_at + name_size]
-    extra = block[name_at + name_size : name_at + name_size + extra_size]
     length = _CENTRAL.size + name_size + extra_size + comment_size
-    name = _safe_name(raw, flags, archive)
-    mode = fields[15] >> 16 if made_by >> 8 == _UNIX else 0
+    if magic != _CENTRAL_MAGIC or at + length > len(block):
+        raise BadArchive(f"{archive}: its directory is broken", remedy=_AGAIN)
+    name_at = at + _CENTRAL.size
+    extra_at = name_at + name_size
+    name = _safe_name(block[name_at:extra_at], flags, archive)
+    # Only Unix writers are meant to give a mode here; whoever gives one is taken at his word.
+    mode = fields[15] >> 16
     kind = stat.S_IFMT(mode)
     if name.endswith("/") and kind in (0, stat.S_IFDIR):
         return None, length
     if kind not in (0, stat.S_IFREG):
-        raise UnsafeMember(f"{archive}: {name} is not a regular file", found=oct(mode))
+        raise UnsafeMember(f"{archive}: {name} is not a regular file", found=f"mode {mode:o}")
     if flags & _ENCRYPTED or method not in (STORED, DEFLATED):
         found = "encryption" if flags & _ENCRYPTED else f"compression method {method}"
         raise UnsafeMember(f"{archive}: {name}", expected="stored or deflated", found=found)
-    size, stored, offset = _zip64(extra, [size, stored, fields[16]], archive)
+    extra = block[extra_at : extra_at + extra_size]
+    size, stored, offset = _zip64(extra, [size, stored, fields[16]], name, archive)
     if method == STORED and size != stored:
         raise BadArchive(f"{archive}: {name} is stored with two sizes", found=f"{size}, {stored}")
     return Member(name, offset, -1, stored, size, method, crc), length
@@ -127,13 +180,13 @@ def _safe_name(raw: bytes, flags: int, archive: str) -> str:
         name = raw.decode("utf-8" if flags & _UTF8 else "ascii")
     except UnicodeDecodeError:
         raise UnsafeMember(f"{archive}: a member's name is not text", found=repr(raw)) from None
-    parts = name.rstrip("/").split("/")
+    parts = name.removesuffix("/").split("/")
     if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts) or ":" in parts[0]:
         raise UnsafeMember(f"{archive}: a member's name is unsafe", found=repr(name))
     return name
 
 
-def _zip64(extra: bytes, values: list[int], archive: str) -> list[int]:
+def _zip64(extra: bytes, values: list[int], name: str, archive: str) -> list[int]:
     """Replace the 32-bit fields that are all ones by those of the zip64 extra field."""
     if _FULL32 not in values:
         return values
@@ -149,26 +202,49 @@ def _zip64(extra: bytes, values: list[int], archive: str) -> list[int]:
                 values[index] = value
             return values
         at += 4 + size
-    raise BadArchive(f"{archive}: a zip64 field is missing or broken")
+    raise BadArchive(f"{archive}: the zip64 field of {name} is missing or broken", remedy=_AGAIN)
 
 
-def _located(file: ReadAt, member: Member, archive: str) -> Member:
-    header = file.read_at(member.header_offset, _LOCAL.size)
-    if len(header) < _LOCAL.size or header[:4] != _LOCAL_MAGIC:
+def _located(file: ReadAt, member: Member, directory: _Directory, archive: str) -> Member:
+    """Return the member with the place of its data, which only its own header tells."""
+    start = member.header_offset + directory.shift
+    size = _LOCAL.size + len(member.name.encode())
+    # The bound comes first: a zip64 offset may be beyond what a file can be read at.
+    header = file.read_at(start, size) if start + size <= directory.offset else b""
+    if not _is_header_of(header, member):
         raise BadArchive(
-            f"{archive}: {member.name} has no header at byte {member.header_offset}",
-            remedy="Download it again",
+            f"{archive}: the header of {member.name} at byte {start} contradicts the directory",
+            remedy=_AGAIN,
         )
-    name_size, extra_size = _LOCAL.unpack(header)[9:11]
-    offset = member.header_offset + _LOCAL.size + name_size + extra_size
-    if offset + member.stored_size > file.stat.size:
+    offset = start + _head_size(header)
+    if offset + member.stored_size > directory.offset:
         raise BadArchive(
-            f"{archive} is truncated inside {member.name}", found=f"{file.stat.size:,} bytes"
+            f"{archive} is truncated inside {member.name}",
+            expected=f"{member.stored_size:,} bytes from byte {offset:,} on",
+            found=f"the directory at byte {directory.offset:,}",
+            remedy=_AGAIN,
         )
-    return Member(
-        member.name, member.header_offset, offset, member.stored_size, member.size, member.method,
-        member.crc32,
-    )  # fmt: skip
+    return replace(member, header_offset=start, offset=offset)
+
+
+def _is_header_of(header: bytes, member: Member) -> bool:
+    """Return whether a local header, up to its name at least, describes this member."""
+    if len(header) < _LOCAL.size:
+        return False
+    magic, _, flags, method, _, _, crc, _, _, name_size, _ = _LOCAL.unpack_from(header)
+    return (
+        magic == _LOCAL_MAGIC
+        and header[_LOCAL.size : _LOCAL.size + name_size] == member.name.encode()
+        and method == member.method
+        and not flags & _ENCRYPTED
+        # Writers that stream do not know the CRC-32 yet and leave 0.
+        and crc in (0, member.crc32)
+    )
+
+
+def _head_size(header: bytes) -> int:
+    name_size, extra_size = _LOCAL.unpack_from(header)[9:11]
+    return _LOCAL.size + int(name_size) + int(extra_size)
 
 
 def read_zip_member(file: ReadAt, member: Member, archive: str) -> bytes:
@@ -180,8 +256,7 @@ def read_zip_member(file: ReadAt, member: Member, archive: str) -> bytes:
     """
     head = member.offset - member.header_offset
     raw = file.read_at(member.header_offset, head + member.stored_size)
-    name = member.name.encode()
-    if raw[:4] != _LOCAL_MAGIC or raw[_LOCAL.size : _LOCAL.size + len(name)] != name:
+    if not _is_header_of(raw, member) or _head_size(raw) != head:
         raise ArchiveChanged(
             f"{archive}: {member.name} is no longer at byte {member.header_offset}",
             remedy="Run again to index the archive anew",
@@ -193,6 +268,10 @@ def read_zip_member(file: ReadAt, member: Member, archive: str) -> bytes:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
         except zlib.error as error:
             raise BadImage(f"cannot be inflated: {error}") from error
-    if len(data) != member.size or zlib.crc32(data) != member.crc32:
+        if len(data) > member.size:
+            raise BadImage(f"inflates to more than the {member.size} bytes it declares")
+    if len(data) != member.size:
+        raise BadImage(f"has {len(data)} bytes in the archive instead of {member.size}")
+    if zlib.crc32(data) != member.crc32:
         raise BadImage("content does not match the archive's CRC-32")
     return data

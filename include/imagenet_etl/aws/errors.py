@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
 )
@@ -31,10 +34,11 @@ _MISSING = {
 }  # fmt: skip
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _BUSY = {
-    "500", "502", "503", "504", "SlowDown", "InternalError", "ServiceUnavailable",
-    "RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestTimeout",
+    "503", "SlowDown", "InternalError", "ServiceUnavailable", "RequestLimitExceeded", "Throttling",
+    "ThrottlingException", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict",
     "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
 }  # fmt: skip
+_TOO_MANY, _SERVER_ERROR = 429, 500
 
 
 @contextmanager
@@ -62,11 +66,17 @@ def typed_aws_errors(action: str, thing: str, passing: Collection[str] = ()) -> 
             f"{action} on {thing} has no AWS credentials",
             remedy="Fill the AWS connection, or the environment variables of the AWS SDK",
         ) from error
-    except BotoCoreError as error:
+    except (HTTPClientError, IncompleteReadError, CredentialRetrievalError) as error:
         raise CloudUnavailable(
             f"{action} on {thing} got no answer",
             found=type(error).__name__,
             remedy="Check the region, the endpoint and the network",
+        ) from error
+    except BotoCoreError as error:
+        raise CloudError(
+            f"{action} on {thing} could not be sent",
+            found=f"{type(error).__name__}: {error}",
+            remedy="Check the AWS connection: region, endpoint, profile",
         ) from error
 
 
@@ -89,5 +99,8 @@ def _typed(code: str, action: str, thing: str, error: ClientError) -> EtlError:
             found=found,
             remedy="Synchronise the clock (NTP) and run again",
         )
-    kind = CloudUnavailable if code in _BUSY else CloudError
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    # A HEAD has no body, so its error's code is the status.
+    busy = code in _BUSY or status == _TOO_MANY or status >= _SERVER_ERROR
+    kind = CloudUnavailable if busy else CloudError
     return kind(f"{action} on {thing} failed", found=found)

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_upload import upload_new
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.build import Build
-from imagenet_etl.errors import BackupConflict, CloudUnavailable, NothingToDo
+from imagenet_etl.errors import BackupConflict, CloudUnavailable, KeyExists, NothingToDo
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.progress import metered
 from imagenet_etl.receipts import Output, Receipt
@@ -27,7 +27,6 @@ from imagenet_etl.tables import open_parquet
 
 _UPLOADS_AT_ONCE = 8
 _MISSING = ("404", "NoSuchKey")
-_TAKEN = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
 
 
 @dataclass(frozen=True)
@@ -158,20 +157,8 @@ def _check_same(target: _Target, file: Output) -> dict[str, Any]:
 
 def _upload(build: Build, target: _Target, verified: Receipt, file: Output) -> None:
     path = build.storage.local_path(verified.key_of(file.name))
-    thing = f"s3://{target.bucket}"
-    with typed_aws_errors("PutObject", thing):
-        try:
-            target.client.upload_file(
-                str(path),
-                target.bucket,
-                target.key(file.name),
-                ExtraArgs={"Metadata": {"sha256": file.sha256}, "IfNoneMatch": "*"},
-            )
-        except S3UploadFailedError as error:
-            # upload_file hides the ClientError that says what happened.
-            cause = error.__context__
-            if not isinstance(cause, ClientError):
-                raise CloudUnavailable(f"PutObject on {thing} failed", found=error) from error
-            if cause.response["Error"]["Code"] not in _TAKEN:
-                raise cause from error
-            _check_same(target, file)  # another run was faster; is it the same?
+    assert path is not None
+    try:
+        upload_new(target.client, target.bucket, target.key(file.name), path, file.sha256)
+    except KeyExists:
+        _check_same(target, file)  # another run was faster; is it the same?

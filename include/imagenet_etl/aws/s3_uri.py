@@ -7,7 +7,7 @@ import re
 from imagenet_etl.errors import ConfigError
 
 # Bucket names: Amazon S3 User Guide, "General purpose bucket naming rules".
-_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
+_URI = re.compile(r"s3://(?![^/]*\.\.)([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
 
 
 def parse_s3_uri(uri: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imagenet_etl.errors import ConfigError
 
-WNID = re.compile(r"n\d{8}")
+WNID = re.compile(r"n[0-9]{8}")
 """A WordNet id: the part of speech and an eight-digit offset (WordNet 3.0)."""
 
 

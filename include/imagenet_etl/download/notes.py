@@ -22,6 +22,15 @@ class Expected:
     md5: str = ""
     sha256: str = ""
 
+    def check_size(self, what: str, size: int) -> None:
+        """Compare the size alone, before a terabyte is hashed.
+
+        Raises:
+            ChecksumMismatch: It differs.
+        """
+        if self.size not in (None, size):
+            raise _mismatch(what, f"{self.size:,} bytes", f"{size:,} bytes")
+
     @property
     def is_proof(self) -> bool:
         """Whether a digest decides, so that it does not matter where the bytes came from."""
@@ -33,17 +42,20 @@ class Expected:
         Raises:
             ChecksumMismatch: Size or digest differ.
         """
-        pairs = [(f"{n} {getattr(self, n)}", digests[n]) for n in ALGORITHMS
-                 if getattr(self, n) not in ("", digests[n])]  # fmt: skip
-        if self.size not in (None, size):
-            pairs.insert(0, (f"{self.size:,} bytes", f"{size:,} bytes"))
-        for expected, found in pairs:
-            raise ChecksumMismatch(
-                f"{what} is not the published file",
-                expected=expected,
-                found=found,
-                remedy="It is damaged or another file: get it again; for a sample, --expect any",
-            )
+        self.check_size(what, size)
+        for name in ALGORITHMS:
+            wanted = getattr(self, name)
+            if wanted and wanted != digests[name]:
+                raise _mismatch(what, f"{name} {wanted}", digests[name])
+
+
+def _mismatch(what: str, expected: str, found: str) -> ChecksumMismatch:
+    return ChecksumMismatch(
+        f"{what} is not the published file",
+        expected=expected,
+        found=found,
+        remedy="It is damaged or another file: get it again; for a sample, --expect any",
+    )
 
 
 @dataclass(frozen=True)
@@ -66,27 +78,35 @@ def write_note(storage: Storage, key: str, note: Note) -> None:
     storage.put(key, pretty_json({"schema_version": NOTE_SCHEMA} | asdict(note)))
 
 
-def valid_note(storage: Storage, key: str, source: str, expected: Expected) -> Note | None:
-    """Return the note if its archive is unchanged and still meets what is expected.
+def read_note(storage: Storage, key: str) -> Note | None:
+    """Return a note, or None when there is none that can be read.
+
+    Raises:
+        SchemaTooNew: A newer version of this project wrote it.
+    """
+    try:
+        fields = json.loads(storage.read(key) or b"")
+        check_schema(key, fields.pop("schema_version"), NOTE_SCHEMA)
+        return Note(**fields | {"archive": ArchiveRef(**fields["archive"])})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged: the archive is simply verified again
+
+
+def is_valid(storage: Storage, note: Note, source: str, expected: Expected) -> bool:
+    """Return whether the note's archive is unchanged and still meets what is expected.
 
     Args:
-        storage: Where notes are.
-        key: The note's key.
+        storage: Where archives are.
+        note: What was noted.
         source: The masked source of this run; another one voids an archive that no digest proves.
         expected: What this run demands.
     """
-    data = storage.read(key)
-    if data is None:
-        return None
-    fields = json.loads(data)
-    check_schema(key, fields.pop("schema_version"), NOTE_SCHEMA)
-    note = Note(**fields | {"archive": ArchiveRef(**fields["archive"])})
     if not note.archive.is_unchanged(storage):
-        return None
+        return False
     if note.source != source and not expected.is_proof:
-        return None
+        return False
     try:
         expected.check(note.archive.name, note.archive.size, note.digests)
     except ChecksumMismatch:
-        return None
-    return note
+        return False
+    return True

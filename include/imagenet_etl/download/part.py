@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
 from imagenet_etl.errors import BadArchive
-from imagenet_etl.files import CHUNK_BYTES, make_folders
+from imagenet_etl.files import CHUNK_BYTES, fsync_file, fsync_folder, make_folders
 
 _MAX_PIECE, _MIN_PIECE = 64 << 20, 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 JOURNAL_SCHEMA = 1
 
 
@@ -37,10 +41,16 @@ class RemoteFile:
 
 
 class PartFile:
-    """The partial file, opened for appending; a context manager."""
+    """The partial file, opened for appending; a context manager.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The partial file; made with its folders when missing.
+        check: Called before each write; raises when this process no longer owns the file.
+    """
+
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._check = check
         self._journal = path.with_name(path.name + ".journal")
         self.remote: RemoteFile | None = None
         self.size = 0
@@ -65,31 +75,26 @@ class PartFile:
         return self._path
 
     def _load(self) -> None:
-        try:
-            lines = self._journal.read_text().splitlines()
-            head = json.loads(lines[0])
-            usable = head.pop("schema_version") == JOURNAL_SCHEMA
-        except (FileNotFoundError, IndexError, ValueError, KeyError):
-            usable = False
-        if not usable:
+        journal = _read_journal(self._journal)
+        if journal is None:
             os.ftruncate(self._fd, 0)
             return
-        self._piece_bytes = head.pop("piece_bytes")
-        self.remote = RemoteFile(**head)
-        # A torn last line is a piece that was not finished.
-        self._pieces = [line for line in lines[1:] if len(line) == 64]
-        proven = len(self._pieces) * self._piece_bytes
-        on_disk = os.fstat(self._fd).st_size
-        self._pieces = self._pieces[: on_disk // self._piece_bytes]
-        self.size = min(proven, len(self._pieces) * self._piece_bytes)
+        self.remote, self._piece_bytes, proven = journal
+        self._pieces = proven[: os.fstat(self._fd).st_size // self._piece_bytes]
+        self.size = len(self._pieces) * self._piece_bytes
         os.ftruncate(self._fd, self.size)
         self._write_journal()
 
     def _write_journal(self) -> None:
+        """Replace the journal in one step: a crash or full disk here must not cost the pieces."""
         assert self.remote is not None
         head = {"schema_version": JOURNAL_SCHEMA, "piece_bytes": self._piece_bytes}
         lines = [json.dumps(head | asdict(self.remote)), *self._pieces]
-        self._journal.write_text("".join(line + "\n" for line in lines))
+        fresh = self._journal.with_name(self._journal.name + ".new")
+        fresh.write_text("".join(line + "\n" for line in lines))
+        fsync_file(fresh)
+        fresh.replace(self._journal)
+        fsync_folder(self._journal.parent)
 
     def start(self, remote: RemoteFile) -> None:
         """Begin the file anew; what was there is dropped."""
@@ -104,6 +109,7 @@ class PartFile:
 
     def write(self, block: bytes) -> None:
         """Append bytes, journalling every piece that they complete."""
+        self._check()
         view = memoryview(block)
         while view:
             room = self._piece_bytes - self.size % self._piece_bytes
@@ -154,7 +160,8 @@ class PartFile:
                 block = os.pread(self._fd, min(CHUNK_BYTES, end - start), start)
                 for state in (*self._hashes.values(), piece):
                     state.update(block)
-            if number < len(self._pieces) and piece.hexdigest() != self._pieces[number]:
+            proven = self._pieces[number : number + 1]
+            if proven not in ([], [piece.hexdigest()]) or os.fstat(self._fd).st_size < end:
                 self.discard()
                 raise BadArchive(
                     f"{self._path}: piece {number} changed on disk after it was written",
@@ -181,6 +188,31 @@ class PartFile:
     def forget(self) -> None:
         """Remove the journal after the file was published under its final name."""
         self._journal.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove a partial file and its journal, once the archive itself stands."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + ".journal").unlink(missing_ok=True)
+
+
+def _read_journal(path: Path) -> tuple[RemoteFile, int, list[str]] | None:
+    """Return what is downloaded, the piece size and the finished pieces; None if unreadable.
+
+    Pieces end at the first line that is not a digest: it is torn, and so is all behind it.
+    """
+    try:
+        first, *lines = path.read_text().splitlines()
+        head = json.loads(first)
+        if head.pop("schema_version") != JOURNAL_SCHEMA:
+            return None
+        piece_bytes = int(head.pop("piece_bytes"))
+        remote = RemoteFile(**head)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not _MIN_PIECE <= piece_bytes <= _MAX_PIECE:
+        return None
+    return remote, piece_bytes, list(takewhile(_SHA256.fullmatch, lines))
 
 
 def _hashes() -> dict[str, hashlib._Hash]:

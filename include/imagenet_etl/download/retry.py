@@ -34,13 +34,23 @@ class Patience:
     budget_s: float = 600.0
     base_s: float = 1.0
     cap_s: float = 60.0
-    _failures: int = 0
-    _since: float = field(default_factory=time.monotonic)
+    _failures: int = field(default=0, init=False)
+    _since: float = field(default_factory=time.monotonic, init=False)
+    _furthest: int = field(default=0, init=False)
 
-    def progressed(self) -> None:
-        """Note that bytes arrived: the budget starts anew."""
-        self._failures = 0
+    def begin(self) -> None:
+        """Start the budget: what went on before the download does not count against it."""
+        self._failures = self._furthest = 0
         self._since = time.monotonic()
+
+    def progressed(self, at: int) -> None:
+        """Note that the file is ``at`` bytes long now: if that is news, the budget starts anew.
+
+        Bytes that arrive a second time are no progress, or a server that ignores ranges and drops
+        every connection would be asked for ever.
+        """
+        if at > self._furthest:
+            self._furthest, self._failures, self._since = at, 0, time.monotonic()
 
     def wait(self, url: str, failure: TransientAnswer) -> None:
         """Sleep before the next attempt: a random part of the bound, so that clients spread out.
@@ -48,14 +58,16 @@ class Patience:
         Raises:
             SourceUnavailable: The wait would overdraw the budget.
         """
-        bound = min(self.cap_s, self.base_s * 2**self._failures)
+        bound = min(self.cap_s, self.base_s * 2 ** min(self._failures, 32))
         delay = max(random.uniform(0, bound), failure.retry_after_s)
         self._failures += 1
         idle = time.monotonic() - self._since
         if idle + delay > self.budget_s:
+            asked = f", told to wait {failure.retry_after_s:.0f} s" if failure.retry_after_s else ""
             raise SourceUnavailable(
                 f"{url} is not available",
-                found=f"{failure} ({self._failures} times in {idle:.0f} s)",
+                expected=f"an answer within {self.budget_s:g} s",
+                found=f"{failure} (failure {self._failures}, nothing new for {idle:.0f} s{asked})",
                 remedy="Run again later: what has arrived is kept; or give another --source",
             )
         log.warning("%s: %s; trying again in %.1f s", url, failure, delay)
@@ -67,10 +79,10 @@ def retry_after_s(header: str) -> float:
 
     It is a number of seconds or a date (RFC 9110, section 10.2.3).
     """
-    if header.isdigit():
+    if header.isascii() and header.isdigit():
         return float(header)
     try:
         when = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        return max(0.0, when.timestamp() - time.time())
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, when.timestamp() - time.time())

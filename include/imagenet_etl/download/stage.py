@@ -14,12 +14,13 @@ from imagenet_etl.archives.location import ArchiveRef, archives_of
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.http import Wanted, fetch
-from imagenet_etl.download.notes import ALGORITHMS, Expected, Note, valid_note, write_note
-from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.notes import ALGORITHMS, Expected, Note, is_valid, read_note, write_note
+from imagenet_etl.download.part import PartFile, remove_leftovers
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.urls import local_source, split_digest
 from imagenet_etl.errors import (
     AlreadyRunning,
+    ArchiveChanged,
     ChecksumMismatch,
     ConfigError,
     SourceBusy,
@@ -86,8 +87,8 @@ def verified_archive(
 def _use_in_place(build: Build, facts: ArchiveFacts, path: Path, expected: Expected) -> Note:
     """Verify an archive where it lies; it is never copied and nothing is written beside it."""
     key = f"{build.work}/download/in-place/{digest_of(str(path))[:16]}.json"
-    note = valid_note(build.storage, key, str(path), expected)
-    if note is not None:
+    note = read_note(build.storage, key)
+    if note is not None and is_valid(build.storage, note, str(path), expected):
         return note
     if not path.is_file():
         raise SourceNotFound(
@@ -99,7 +100,12 @@ def _use_in_place(build: Build, facts: ArchiveFacts, path: Path, expected: Expec
 
 
 def _verify(build: Build, note: Note, path: Path, expected: Expected, key: str) -> Note:
+    expected.check_size(str(path), note.archive.size)
     note = replace(note, digests=hash_file(path, *ALGORITHMS))
+    if not note.archive.is_unchanged(build.storage):
+        raise ArchiveChanged(
+            f"{path} changed while it was verified", remedy="Run again when it is at rest"
+        )
     expected.check(str(path), note.archive.size, note.digests)
     write_note(build.storage, key, note)
     return note
@@ -110,23 +116,32 @@ def _download(
 ) -> tuple[Note, int]:
     storage, key = build.storage, f"archives/{build.facts.name}/{wanted.name}"
     note_key = f"{key}.receipt.json"
-    with _only_downloader(build, wanted.name) as heartbeat:
-        note = valid_note(storage, note_key, wanted.shown, expected)
-        if note is not None:
+    with _only_downloader(build, wanted.name) as (lease, heartbeat):
+        note = read_note(storage, note_key)
+        if note is not None and is_valid(storage, note, wanted.shown, expected):
             return note, 0
         stat, path = storage.stat(key), storage.local_path(key)
         if path is None:
             raise ConfigError("downloads need a data folder on this machine")
+        staged = path.with_name(path.name + ".part")
         if stat is not None:
+            if note is not None and note.source == wanted.shown and not expected.is_proof:
+                expected = Expected(sha256=note.digests["sha256"])
             note = Note(ArchiveRef(wanted.name, key, stat.size, stat.tag), wanted.shown, {})
-            return _adopt(build, note, path, expected, note_key), 0
-        with PartFile(path.with_name(path.name + ".part")) as part:
+            note = _adopt(build, note, path, expected, note_key)
+            remove_leftovers(staged)
+            return note, 0
+        with PartFile(staged, heartbeat.check) as part:
             digests, fetched = _fetch_verified(wanted, part, expected, patience)
-            heartbeat.check()
-            stat = storage.publish(key, part.path)
+            state = staged.stat()
+            ref = ArchiveRef(wanted.name, key, state.st_size, str(state.st_mtime_ns))
+            note = Note(ref, wanted.shown, digests)
+            # The note comes first, since it vouches for nothing until a file of that size and
+            # time bears the name: so a crash never leaves an archive that nothing vouches for.
+            lease.check()
+            write_note(storage, note_key, note)
+            storage.publish(key, staged)
             part.forget()
-        note = Note(ArchiveRef(wanted.name, key, stat.size, stat.tag), wanted.shown, digests)
-        write_note(storage, note_key, note)
         return note, fetched
 
 
@@ -169,7 +184,7 @@ def _fetch_verified(
 
 
 @contextmanager
-def _only_downloader(build: Build, name: str) -> Iterator[leases.Heartbeat]:
+def _only_downloader(build: Build, name: str) -> Iterator[tuple[leases.Lease, leases.Heartbeat]]:
     """Hold the archive's lease; runs of other versions wait for the one that downloads.
 
     Raises:
@@ -195,6 +210,6 @@ def _only_downloader(build: Build, name: str) -> Iterator[leases.Heartbeat]:
             time.sleep(_POLL_S)
     try:
         with leases.kept_alive(build.storage, lease) as heartbeat:
-            yield heartbeat
+            yield lease, heartbeat
     finally:
         lease.release()

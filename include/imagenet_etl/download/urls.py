@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
@@ -14,15 +14,27 @@ def local_source(source: str) -> Path | None:
     """Return the path of a local source, or None for a URL that has to be downloaded.
 
     Raises:
-        ConfigError: The URL's scheme is not supported, or a path is relative in a ``file:`` URL.
+        ConfigError: The URL cannot be read, its scheme is not supported, or a path is relative in
+            a ``file:`` URL.
     """
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        # Not shown: an unescaped / or # in a password moves its rest to where nobody masks it.
+        raise ConfigError(
+            "a source URL cannot be read",
+            expected="http://user:password@host:port/path, special characters percent-encoded",
+        ) from None
     if parts.scheme in ("http", "https"):
+        if not host:
+            raise ConfigError(f"source {mask_url(source)!r}", expected="a URL with a host")
         return None
     if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise ConfigError(f"source {source!r}", expected="file:///absolute/path")
-        return Path(unquote(parts.path))
+        path = Path(unquote(parts.path))
+        if parts.netloc not in ("", "localhost") or not path.is_absolute():
+            raise ConfigError(f"source {mask_url(source)!r}", expected="file:///absolute/path")
+        return path
     if "://" in source:
         raise ConfigError(
             f"source {mask_url(source)!r}", expected="a path, file://, http:// or https://"
@@ -46,9 +58,14 @@ def mask_url(url: str) -> str:
     """Return the URL without what may be a secret: user, password and query values."""
     if "://" not in url:
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(an unreadable URL)"
     host = parts.netloc.rpartition("@")[2]
-    query = "&".join(f"{name}=***" for name in parse_qs(parts.query, keep_blank_values=True))
+    # A parameter without a value may itself be the key.
+    pairs = (item.partition("=") for item in parts.query.split("&") if item)
+    query = "&".join(f"{name}=***" if equals else "***" for name, equals, _ in pairs)
     return urlunsplit((parts.scheme, host, parts.path, query, ""))
 
 
@@ -56,9 +73,16 @@ def redirect_target(request: httpx.URL, location: str) -> httpx.URL:
     """Return where a redirect leads.
 
     Raises:
-        RedirectRefused: To another scheme than HTTP, or from HTTPS down to HTTP.
+        RedirectRefused: To no readable URL, to another scheme than HTTP, or from HTTPS down to
+            HTTP.
     """
-    target = request.join(location)
+    try:
+        target = request.join(location)
+    except (httpx.InvalidURL, ValueError):
+        raise RedirectRefused(
+            f"{mask_url(str(request))} redirects to something that is no URL",
+            remedy="Give the archive's final URL yourself",
+        ) from None
     if target.scheme not in ("http", "https") or (
         request.scheme == "https" and target.scheme == "http"
     ):

@@ -23,7 +23,10 @@ def read_side_files(
     wanted = {row["path"]: row for row in rows if paths is None or row["path"] in paths}
     for path in paths or ():
         if path not in wanted:
-            raise LabelError(f"{path} is missing from {build.facts.title}'s archive")
+            raise LabelError(
+                f"{path} is missing from {build.facts.title}'s archive",
+                remedy="Is the archive complete? Download it again",
+            )
     contents: dict[str, bytes] = {}
     for name, ref in archives_of(download).items():
         with open_archive(build.storage, ref) as archive:

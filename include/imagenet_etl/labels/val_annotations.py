@@ -17,6 +17,7 @@ from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import read_table, write_batches
 
 WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
+_AGAIN = "Is it the publisher's archive? Download it again"
 
 
 def restructure_val(place: Place) -> Result:
@@ -60,7 +61,9 @@ def parse_wnids(text: str) -> set[str]:
         if not wnid:
             continue
         if not WNID.fullmatch(wnid) or wnid in wnids:
-            raise LabelError(f"{WNIDS} line {number}", expected="a new wnid", found=repr(wnid))
+            raise LabelError(
+                f"{WNIDS} line {number}", expected="a new wnid", found=repr(wnid), remedy=_AGAIN
+            )
         wnids.add(wnid)
     return wnids
 
@@ -87,6 +90,7 @@ def parse_annotations(text: str, wnids: set[str]) -> dict[str, str]:
                 f"{ANNOTATIONS} line {number}",
                 expected=f"a new file name and a wnid of {WNIDS}",
                 found=repr(line[:80]),
+                remedy=_AGAIN,
             )
         labels[fields[0]] = fields[1]
     return labels
@@ -102,10 +106,10 @@ def check_classes(index: pa.Table, wnids: set[str]) -> None:
     for strange in sorted(folders - wnids):
         raise LabelError(
             f"class folder train/{strange} is not in {WNIDS}",
-            remedy="Is it the right archive? Download it again",
+            remedy=_AGAIN,
         )
     for missing in sorted(wnids - folders):
-        raise LabelError(f"class {missing} of {WNIDS} has no training images")
+        raise LabelError(f"class {missing} of {WNIDS} has no training images", remedy=_AGAIN)
 
 
 def label_val(index: pa.Table, labels: dict[str, str]) -> pa.Table:
@@ -122,11 +126,13 @@ def label_val(index: pa.Table, labels: dict[str, str]) -> pa.Table:
         raise LabelError(
             f"{ANNOTATIONS} has no line for {len(unlabelled)} validation images",
             found=f"the first is {unlabelled[0].as_py()}",
-            remedy="Download the archive again",
+            remedy=_AGAIN,
         )
     if len(labels) != len(files):
         extra = sorted(set(labels) - set(files.to_pylist()))
-        raise LabelError(f"{ANNOTATIONS} names {extra[0]}, which is not in the archive")
+        raise LabelError(
+            f"{ANNOTATIONS} names {extra[0]}, which is not in the archive", remedy=_AGAIN
+        )
     at = pc.index_in(index["file_name"], value_set=names)
     found = pc.take(pa.array(labels.values(), pa.string()), at)
     column = pc.if_else(is_val, found, index["wnid"])

@@ -10,7 +10,7 @@ from imagenet_etl.records.base import Placed, Record, Written
 
 
 class ImageFolderWriter:
-    """Writes loose files into class folders below a folder."""
+    """Writes loose files into class folders below a folder, which it makes and owns."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -19,7 +19,8 @@ class ImageFolderWriter:
         self._committed = False
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        # Discarding removes the whole folder, so nothing else may lie in it.
+        self._folder.mkdir(parents=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

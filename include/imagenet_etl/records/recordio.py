@@ -7,8 +7,10 @@ Source: dmlc-core ``recordio.h`` (framing and the split at the magic), MXNet 1.9
 from __future__ import annotations
 
 import hashlib
+import mmap
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -65,7 +67,7 @@ def _split_at_magic(data: bytes) -> list[bytes]:
     return pieces
 
 
-def read_frame(data: bytes | memoryview, at: int) -> tuple[bytes, int]:
+def read_frame(data: bytes | mmap.mmap, at: int) -> tuple[bytes, int]:
     """Return the record's data that starts at byte ``at`` and the position after it.
 
     Raises:
@@ -78,10 +80,11 @@ def read_frame(data: bytes | memoryview, at: int) -> tuple[bytes, int]:
         word = _HEADER.unpack_from(data, at)[1]
         flag, length = word >> _LENGTH_BITS, word & MAX_RECORD_BYTES
         start = at + _HEADER.size
-        if start + length > len(data) or flag not in _FOLLOWS[bool(pieces)]:
+        end = start + length + -length % 4
+        if end > len(data) or flag not in _FOLLOWS[bool(pieces)]:
             raise RecordError(f"the RecordIO record at byte {at} is cut off or out of order")
         pieces.append(bytes(data[start : start + length]))
-        at = start + length + -length % 4
+        at = end
         if flag in (_WHOLE, _LAST):
             return MAGIC.join(pieces), at
 
@@ -144,6 +147,12 @@ class _HashedFile:
         self._file.close()
         return Written(self.path, self.size, self._sha256.hexdigest())
 
+    def discard(self) -> None:
+        self.path.unlink()
+        # What is still buffered has nowhere to go on a full disk, and is not wanted.
+        with suppress(OSError):
+            self._file.close()
+
 
 class RecordIoWriter:
     """Writes ``<name>.rec``, ``<name>.idx`` and ``<name>.lst`` below a folder."""
@@ -156,14 +165,24 @@ class RecordIoWriter:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._files = [_HashedFile(self._folder / f"{self._name}{s}") for s in SUFFIXES]
+        try:
+            for suffix in SUFFIXES:
+                self._files.append(_HashedFile(self._folder / f"{self._name}{suffix}"))
+        except OSError:
+            self._discard()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._committed:
-            for file in self._files:
-                file.path.unlink()
-                file.close()
+            self._discard()
+
+    def _discard(self) -> None:
+        for file in self._files:
+            file.discard()
+        # Other shards may be written beside this one.
+        with suppress(OSError):
+            self._folder.rmdir()
 
     def write(self, record: Record) -> Placed:
         """Append a record with its one label."""
@@ -180,6 +199,18 @@ class RecordIoWriter:
         lst.write(list_line(key, labels, path).encode())
         return placed
 
+    def join(self, part: Sequence[Path]) -> int:
+        """Append another shard's .rec, .idx and .lst; return the byte at which it now starts."""
+        rec, idx, lst = self._files
+        start = rec.size
+        with part[0].open("rb") as source:
+            while block := source.read(1 << 20):
+                rec.write(block)
+        for key, offset in read_index(part[1].read_text()):
+            idx.write(f"{key}\t{start + offset}\n".encode())
+        lst.write(part[2].read_bytes())
+        return start
+
     def commit(self) -> list[Written]:
         """Close the files and return them."""
         written = [file.close() for file in self._files]
@@ -195,17 +226,9 @@ def concatenate(
     Returns:
         The joined files, and the byte at which each segment starts in the joined ``.rec``.
     """
-    rec, idx, lst = (_HashedFile(folder / f"{name}{suffix}") for suffix in SUFFIXES)
-    starts: list[int] = []
-    for part in parts:
-        starts.append(rec.size)
-        with part[0].open("rb") as source:
-            while block := source.read(1 << 20):
-                rec.write(block)
-        for key, offset in read_index(part[1].read_text()):
-            idx.write(f"{key}\t{offset + starts[-1]}\n".encode())
-        lst.write(part[2].read_bytes())
-    return [rec.close(), idx.close(), lst.close()], starts
+    with RecordIoWriter(folder, name) as writer:
+        starts = [writer.join(part) for part in parts]
+        return writer.commit(), starts
 
 
 def read_index(text: str) -> Iterator[tuple[int, int]]:

@@ -79,7 +79,12 @@ def sample_images(source: Path | None, count: int, classes: int, edge: int) -> S
     for name, data in _read_source(source):
         if len(found) == count:
             break
-        found.append((name, _squared(data, edge)))
+        try:
+            found.append((name, _squared(data, edge)))
+        except OSError as error:
+            raise ConfigError(
+                f"--images {source}: {name} cannot be decoded", remedy="Leave it out"
+            ) from error
     if len(found) < count:
         raise ConfigError(
             f"--images {source} holds too few JPEGs",
@@ -90,7 +95,7 @@ def sample_images(source: Path | None, count: int, classes: int, edge: int) -> S
     folders = sorted({PurePosixPath(name).parent.name for name, _ in found})
     wnids = [name for name in folders if WNID.fullmatch(name)]
     wnids += [f"n{number:08d}" for number in range(1, classes + 1)]
-    return SampleImages([data for _, data in found], wnids[:classes])
+    return SampleImages([data for _, data in found], list(dict.fromkeys(wnids))[:classes])
 
 
 def _read_source(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -99,11 +104,16 @@ def _read_source(source: Path) -> Iterator[tuple[str, bytes]]:
             if path.suffix.lower() in _SUFFIXES:
                 yield path.relative_to(source).as_posix(), path.read_bytes()
         return
-    with tarfile.open(source) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.isreg() else None
-            if file is not None and PurePosixPath(member.name).suffix.lower() in _SUFFIXES:
-                yield member.name, file.read()
+    try:
+        with tarfile.open(source) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is not None and PurePosixPath(member.name).suffix.lower() in _SUFFIXES:
+                    yield member.name, file.read()
+    except tarfile.TarError as error:
+        raise ConfigError(
+            f"--images {source}", expected="a folder or tar of JPEGs", found=error
+        ) from error
 
 
 def _squared(data: bytes, edge: int) -> bytes:

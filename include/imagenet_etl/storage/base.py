@@ -50,7 +50,10 @@ class Storage(Protocol):
         """Return the object's size and tag, or None when there is no such key."""
 
     def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
-        """Yield every key below the folder ``prefix`` in order, with its size and tag."""
+        """Yield every key below the folder ``prefix`` with its size and tag.
+
+        They come in the order of their text, as buckets list them; ``.`` is the root.
+        """
 
     def open(self, key: str) -> AbstractContextManager[ReadAt]:
         """Open an object for reading by position.
@@ -88,8 +91,12 @@ class Storage(Protocol):
     def publish_tree(self, source: str, target: str, mark: str) -> None:
         """Move everything below ``source`` to ``target``; the object ``mark`` appears last.
 
+        A target without its mark counts as absent: its writer died, and what it left is removed
+        where a folder cannot be moved in one step.
+
         Raises:
-            KeyExists: ``target`` already holds something.
+            KeyExists: ``target`` is there already; nothing was changed.
+            FileNotFoundError: There is no mark below ``source``.
         """
 
     def flush(self, prefix: str) -> None:
@@ -122,12 +129,24 @@ class Storage(Protocol):
 
 
 def checked_key(key: str) -> str:
-    """Return ``key`` if it is a plain relative path.
+    """Return ``key``, without needless dots and slashes, if it is a plain relative path.
+
+    Raises:
+        ConfigError: It is absolute, names the root itself, or climbs out of it.
+    """
+    prefix = checked_prefix(key)
+    if not prefix:
+        raise ConfigError(f"{key!r} is not a storage key", expected="a relative path without ..")
+    return prefix
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return a folder's key; that of the root, ``.``, becomes an empty text.
 
     Raises:
         ConfigError: It is absolute, empty, or climbs out of the root.
     """
-    path = PurePosixPath(key)
-    if not key or path.is_absolute() or ".." in path.parts or "\0" in key:
-        raise ConfigError(f"{key!r} is not a storage key", expected="a relative path without ..")
-    return str(path)
+    path = PurePosixPath(prefix)
+    if not prefix or path.is_absolute() or ".." in path.parts or "\0" in prefix:
+        raise ConfigError(f"{prefix!r} is not a storage key", expected="a relative path without ..")
+    return "/".join(path.parts)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import time
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from imagenet_etl import files
 from imagenet_etl.errors import KeyExists
-from imagenet_etl.processes import ProcessId, this_process
-from imagenet_etl.storage.base import Stat, checked_key
+from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
+from imagenet_etl.storage.staging import Staging
 
 STAGING = ".staging"
-_FOREIGN_STAGING_AGE_S = 3600.0
 
 
 class LocalFile:
@@ -58,8 +57,13 @@ def open_local(path: Path) -> Iterator[LocalFile]:
     Raises:
         FileNotFoundError: There is no such file.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise FileNotFoundError(f"{path} is a folder")
         yield LocalFile(path, fd)
     finally:
         os.close(fd)
@@ -71,7 +75,7 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
         self.url = str(self.root)
-        self._staging: Path | None = None
+        self._staging = Staging(self.root / STAGING)
 
     def __repr__(self) -> str:
         return f"LocalStorage({self.url})"
@@ -79,29 +83,37 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
 
+    def _typed(self) -> AbstractContextManager[None]:
+        return files.typed_os_errors(self.url)
+
     def stat(self, key: str) -> Stat | None:
         """Return the file's size and mtime, or None when there is no such file."""
-        try:
-            return _stat(self._path(key).stat())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with self._typed():
+            try:
+                state = self._path(key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return None if stat.S_ISDIR(state.st_mode) else _stat(state)
 
     def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
-        """Yield every file below the folder in sorted order."""
-        folder = self._path(prefix)
+        """Yield every file below the folder, in the order that a bucket lists them in."""
+        prefix = checked_prefix(prefix)
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            with self._typed(), os.scandir(self.root / prefix) as scanned:
+                names = {f"{entry.name}{'/' * _is_folder(entry)}": entry for entry in scanned}
         except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in entries:
-            key = f"{checked_key(prefix)}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
+        if not prefix:
+            names.pop(f"{STAGING}/", None)  # unfinished files are no keys
+        for name, entry in sorted(names.items()):
+            key = f"{prefix}/{entry.name}" if prefix else entry.name
+            if name.endswith("/"):
                 yield from self.list(key)
-            else:
-                try:
-                    yield key, _stat(entry.stat())
-                except FileNotFoundError:
-                    continue  # removed by another process since the scan
+                continue
+            try:
+                yield key, _stat(entry.stat())
+            except FileNotFoundError:
+                continue  # removed by another process since the scan
 
     def open(self, key: str) -> AbstractContextManager[LocalFile]:
         """Open a file for reading by position."""
@@ -109,28 +121,37 @@ class LocalStorage:
 
     def read(self, key: str) -> bytes | None:
         """Return a whole small file, or None."""
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with self._typed():
+            try:
+                return self._path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
 
     def create(self, key: str, data: bytes) -> bool:
         """Store a small file if the name is free."""
-        staged = self._stage(data)
-        try:
-            files.publish_file(staged, self._path(key))
-        except KeyExists:
-            staged.unlink()
-            return False
+        final = self._path(key)
+        with self._typed():
+            staged = self._stage(data)
+            try:
+                files.publish_file(staged, final)
+            except KeyExists:
+                return False
+            finally:
+                staged.unlink(missing_ok=True)
         return True
 
     def put(self, key: str, data: bytes) -> None:
         """Replace a small state file in one step."""
-        staged, final = self._stage(data), self._path(key)
-        files.make_folders(final.parent)
-        files.fsync_file(staged)
-        staged.replace(final)
-        files.fsync_folder(final.parent)
+        final = self._path(key)
+        with self._typed():
+            files.make_folders(final.parent)
+            staged = self._stage(data)
+            try:
+                files.fsync_file(staged)
+                staged.replace(final)
+            finally:
+                staged.unlink(missing_ok=True)
+            files.fsync_folder(final.parent)
 
     def _stage(self, data: bytes) -> Path:
         staged = self.staging() / uuid.uuid4().hex
@@ -140,66 +161,61 @@ class LocalStorage:
     def publish(self, key: str, path: Path) -> Stat:
         """Link a finished file to its final name."""
         final = self._path(key)
-        files.publish_file(path, final)
-        return _stat(final.stat())
+        with self._typed():
+            files.publish_file(path, final)
+            return _stat(final.stat())
 
     def place(self, key: str, path: Path) -> None:
         """Rename a file into place, unflushed."""
         final = self._path(key)
-        try:
-            path.replace(final)
-        except FileNotFoundError:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(final)
+        with self._typed():
+            try:
+                path.replace(final)
+            except FileNotFoundError:
+                final.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(final)
 
-    def publish_tree(self, source: str, target: str, mark: str) -> None:  # noqa: ARG002
+    def publish_tree(self, source: str, target: str, mark: str) -> None:
         """Rename the folder in one step, so that ``mark`` needs no order of its own."""
-        files.publish_folder(self._path(source), self._path(target))
+        if self.stat(f"{source}/{mark}") is None:
+            raise FileNotFoundError(f"{self.url}/{source}/{mark}")
+        with self._typed():
+            files.publish_folder(self._path(source), self._path(target))
 
     def flush(self, prefix: str) -> None:
         """Flush the file system that holds the folder."""
         folder = self._path(prefix)
         if folder.exists():
-            files.sync_filesystem(folder)
+            with self._typed():
+                files.sync_filesystem(folder)
 
     def delete(self, prefix: str) -> None:
         """Remove a file or a whole folder."""
         path = self._path(prefix)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=False)
-        else:
-            path.unlink(missing_ok=True)
+        with self._typed():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, onerror=_unless_gone)
+                return
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                return  # what should be its folder is a file
 
     def staging(self) -> Path:
-        """Return this process's folder on the same file system, made when first asked for."""
-        if self._staging is None or not self._staging.exists():
-            me = this_process()
-            folder = self.root / STAGING / f"{me.host}-{me.pid}-{uuid.uuid4().hex[:8]}"
-            files.make_folders(folder)
-            (folder / "owner.json").write_text(json.dumps(me.to_dict()))
-            self._staging = folder
-        return self._staging
+        """Return this process's folder on the same file system."""
+        return self._staging.folder()
 
     def keep_staging_alive(self) -> None:
-        """Touch the staging folder, which is how other hosts judge its owner."""
-        if self._staging is not None:
-            os.utime(self._staging)
+        """Touch the staging folder."""
+        self._staging.keep_alive()
 
     def sweep_staging(self) -> int:
         """Remove staging folders whose owner is dead, or silent for an hour on another host."""
-        swept = 0
-        root = self.root / STAGING
-        for folder in root.iterdir() if root.exists() else ():
-            if folder != self._staging and _is_abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                swept += 1
-        return swept
+        return self._staging.sweep()
 
     def close_staging(self) -> None:
         """Remove this process's staging folder with what is left in it."""
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging = None
+        self._staging.close()
 
     def check_space(self, needed_bytes: int, needed_files: int) -> None:
         """Compare with what the file system reports as free."""
@@ -210,15 +226,14 @@ class LocalStorage:
         return self._path(key)
 
 
-def _is_abandoned(folder: Path) -> bool:
-    try:
-        age = time.time() - folder.stat().st_mtime
-        owner = ProcessId(**json.loads((folder / "owner.json").read_text()))
-    except FileNotFoundError:
-        return False  # just being made, or just being removed
-    except ValueError:
-        return age > _FOREIGN_STAGING_AGE_S  # its owner died while writing owner.json
-    return owner.is_known_dead() or age > _FOREIGN_STAGING_AGE_S
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _unless_gone(_call: Any, _path: str, trouble: Any) -> None:
+    """Pass over what another process has removed meanwhile."""
+    if not isinstance(trouble[1], FileNotFoundError):
+        raise trouble[1]
 
 
 def _stat(state: os.stat_result) -> Stat:

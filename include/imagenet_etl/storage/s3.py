@@ -6,22 +6,29 @@ Source: Amazon S3 User Guide, "How to prevent object overwrites with conditional
 
 from __future__ import annotations
 
-import shutil
+import io
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_uri import parse_s3_uri
-from imagenet_etl.errors import ArchiveChanged, KeyExists
-from imagenet_etl.storage.base import Stat, checked_key
+from imagenet_etl.errors import ArchiveChanged, CloudUnavailable, KeyExists
+from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
+from imagenet_etl.storage.staging import Staging
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_TAKEN = {"412", "PreconditionFailed"}
+_CONFLICT = {"409", "ConditionalRequestConflict"}
+_WRITER = "imagenet-etl-writer"
+_TRIES = 5
+_PAUSE_S = 0.2
 
 
 class S3Object:
@@ -41,18 +48,17 @@ class S3Object:
         size = min(size, self.stat.size - offset)
         if size <= 0:
             return b""
+        span = f"bytes={offset}-{offset + size - 1}"
         try:
             return self._storage.get(
-                self._key, Range=f"bytes={offset}-{offset + size - 1}", IfMatch=self.stat.tag
+                self._key, _TAKEN | _MISSING, Range=span, IfMatch=self.stat.tag
             )
         except ClientError as error:
-            if _code(error) in _TAKEN:
-                raise ArchiveChanged(
-                    f"{self._storage.url}/{self._key} was replaced while it was read",
-                    expected=f"ETag {self.stat.tag}",
-                    remedy="Run again to index it anew",
-                ) from error
-            raise
+            raise ArchiveChanged(
+                f"{self._storage.url}/{self._key} was replaced or removed while it was read",
+                expected=f"ETag {self.stat.tag}",
+                remedy="Run again to index it anew",
+            ) from error
 
     def will_need(self, offset: int, size: int) -> None:
         """Do nothing: a bucket has no read-ahead to ask for."""
@@ -69,31 +75,35 @@ class S3Storage:
         self._client = client
         self._bucket, self._prefix = parse_s3_uri(uri)
         self.url = uri.rstrip("/")
-        self._staging: Path | None = None
+        self._staging = Staging(Path(tempfile.gettempdir()), ".imagenet-etl-staging-")
 
     def _key(self, key: str) -> str:
         return f"{self._prefix}/{checked_key(key)}" if self._prefix else checked_key(key)
 
-    def get(self, key: str, **request: Any) -> bytes:
-        """Return the body of a GET with extra request fields such as ``Range``."""
-        reply = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **request)
-        body: bytes = reply["Body"].read()
-        return body
+    def get(self, key: str, passing: set[str], **request: Any) -> bytes:
+        """Return the body of a GET.
+
+        Args:
+            key: What to get.
+            passing: Error codes whose ``ClientError`` the caller answers itself.
+            request: Further fields of the request, such as ``Range``.
+        """
+        with typed_aws_errors("GetObject", self.url, passing=passing):
+            reply = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **request)
+            body: bytes = reply["Body"].read()
+            return body
 
     def stat(self, key: str) -> Stat | None:
         """Return the object's size and ETag, or None."""
-        try:
-            with typed_aws_errors("HeadObject", self.url, passing=_MISSING):
-                head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
-        except ClientError:
-            return None
-        return Stat(head["ContentLength"], head["ETag"])
+        head = self._head(key)
+        return Stat(head["ContentLength"], head["ETag"]) if head else None
 
     def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
         """Yield every key below the prefix in sorted order."""
         cut = len(self._prefix) + 1 if self._prefix else 0
+        below = "/".join(part for part in (self._prefix, checked_prefix(prefix)) if part)
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._key(prefix) + "/"
+            Bucket=self._bucket, Prefix=f"{below}/" if below else ""
         )
         with typed_aws_errors("ListObjectsV2", self.url):
             for page in pages:
@@ -111,29 +121,51 @@ class S3Storage:
     def read(self, key: str) -> bytes | None:
         """Return a whole small object, or None."""
         try:
-            with typed_aws_errors("GetObject", self.url, passing=_MISSING):
-                return self.get(key)
+            return self.get(key, _MISSING)
         except ClientError:
             return None
 
     def create(self, key: str, data: bytes) -> bool:
         """Store a small object if the key is free."""
-        return self._put_if_absent(key, data)
+        return self._put_if_absent(key, io.BytesIO(data))
 
     def put(self, key: str, data: bytes) -> None:
         """Replace a small state object."""
         with typed_aws_errors("PutObject", self.url):
             self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
-    def _put_if_absent(self, key: str, body: Any) -> bool:
+    def _put_if_absent(self, key: str, body: IO[bytes]) -> bool:
+        writer = uuid.uuid4().hex
+        request = {"Bucket": self._bucket, "Key": self._key(key), "Metadata": {_WRITER: writer}}
+        for _ in range(_TRIES):
+            body.seek(0)
+            try:
+                with typed_aws_errors("PutObject", self.url, passing=_TAKEN | _CONFLICT):
+                    self._client.put_object(**request, Body=body, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                if _code(error) in _TAKEN:
+                    return self._wrote(key, writer)
+            # 409 says only that another write or delete of the key was under way.
+            time.sleep(_PAUSE_S)
+        raise CloudUnavailable(
+            f"{self.url}/{key} is being written by others all the time", remedy="Run again"
+        )
+
+    def _wrote(self, key: str, writer: str) -> bool:
+        """Tell a taken key from one's own write, whose reply was lost and which was repeated."""
+        head = self._head(key)
+        return head is not None and head["Metadata"].get(_WRITER) == writer
+
+    def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            with typed_aws_errors("PutObject", self.url, passing=_TAKEN):
-                self._client.put_object(
-                    Bucket=self._bucket, Key=self._key(key), Body=body, IfNoneMatch="*"
+            with typed_aws_errors("HeadObject", self.url, passing=_MISSING):
+                head: dict[str, Any] = self._client.head_object(
+                    Bucket=self._bucket, Key=self._key(key)
                 )
         except ClientError:
-            return False
-        return True
+            return None
+        return head
 
     def publish(self, key: str, path: Path) -> Stat:
         """Upload a finished file create-only and remove the local one."""
@@ -154,13 +186,21 @@ class S3Storage:
 
     def publish_tree(self, source: str, target: str, mark: str) -> None:
         """Copy every object inside the bucket, ``mark`` last, then remove the sources."""
-        if next(self.list(target), None) is not None:
+        last = self.read(f"{source}/{mark}")
+        if last is None:
+            raise FileNotFoundError(f"{self.url}/{source}/{mark}")
+        if self.stat(f"{target}/{mark}") is not None or self.stat(target) is not None:
             raise KeyExists(f"{self.url}/{target} exists already")
-        keys = [key for key, _ in self.list(source)]
-        for key in sorted(keys, key=lambda key: key == f"{source}/{mark}"):
+        self.delete(target)
+        for key, _ in self.list(source):
+            if key == checked_key(f"{source}/{mark}"):
+                continue
             origin = {"Bucket": self._bucket, "Key": self._key(key)}
+            below = key[len(checked_key(source)) + 1 :]
             with typed_aws_errors("CopyObject", self.url):
-                self._client.copy(origin, self._bucket, self._key(target + key[len(source) :]))
+                self._client.copy(origin, self._bucket, self._key(f"{target}/{below}"))
+        if not self.create(f"{target}/{mark}", last):
+            raise KeyExists(f"{self.url}/{target} was published by another run meanwhile")
         self.delete(source)
 
     def flush(self, prefix: str) -> None:
@@ -175,22 +215,19 @@ class S3Storage:
 
     def staging(self) -> Path:
         """Return a scratch folder on local disk."""
-        if self._staging is None:
-            self._staging = Path(tempfile.mkdtemp(prefix="imagenet-etl-"))
-        return self._staging
+        return self._staging.folder()
 
     def keep_staging_alive(self) -> None:
-        """Do nothing: the scratch folder is this host's alone."""
+        """Touch the scratch folder."""
+        self._staging.keep_alive()
 
     def sweep_staging(self) -> int:
-        """Do nothing: what a dead process left is in the host's own temporary folder."""
-        return 0
+        """Remove the scratch folders that this user's dead processes left on this host."""
+        return self._staging.sweep()
 
     def close_staging(self) -> None:
         """Remove the scratch folder."""
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging = None
+        self._staging.close()
 
     def check_space(self, needed_bytes: int, needed_files: int) -> None:
         """Accept: a bucket has no limit to check."""

@@ -1,0 +1,51 @@
+"""Tiny ImageNet: from Stanford's zip to verified training records."""
+
+from airflow.sdk import Asset, chain, dag
+
+from imagenet_etl.datasets import TINY_IMAGENET
+from imagenet_operators import (
+    BackUpToS3Operator,
+    DownloadOperator,
+    EbsSnapshotOperator,
+    PackOperator,
+    PlanShardsOperator,
+    PublishOperator,
+    RestructureValOperator,
+    UntarOperator,
+    VerifyOperator,
+)
+from imagenet_operators.dag import defaults, documentation, schedule
+from imagenet_operators.form import form
+
+DATASET = Asset(name="tiny_imagenet", uri="imagenet://datasets/tiny_imagenet")
+
+
+@dag(
+    dag_id="tiny_imagenet",
+    dag_display_name="Tiny ImageNet",
+    description="From Stanford's zip to verified training records",
+    schedule=schedule(TINY_IMAGENET),
+    max_active_runs=1,
+    default_args=defaults(TINY_IMAGENET),
+    params=form(TINY_IMAGENET),
+    doc_md=documentation(TINY_IMAGENET),
+    tags=["imagenet"],
+)
+def tiny_imagenet():
+    """Chain the stages; each finds what it needs by the receipts of those before it."""
+    verified = VerifyOperator(task_id="verify", pool="cpu")
+    backup = BackUpToS3Operator(task_id="back_up_to_s3", pool="network")
+    snapshot = EbsSnapshotOperator(task_id="snapshot_ebs")
+    chain(
+        DownloadOperator(task_id="download", pool="network"),
+        UntarOperator(task_id="untar"),
+        RestructureValOperator(task_id="restructure_val"),
+        PlanShardsOperator(task_id="plan_shards"),
+        PackOperator(task_id="pack", pool="cpu"),
+        verified,
+        [backup, snapshot],
+        PublishOperator(task_id="publish", asset=DATASET),
+    )
+
+
+tiny_imagenet()

@@ -1,0 +1,14 @@
+"""Back a published version up to S3."""
+
+from __future__ import annotations
+
+from imagenet_operators.stage import StageOperator
+
+
+class BackUpToS3Operator(StageOperator):
+    """Uploads what the bucket does not hold yet, create-only, with the manifest last.
+
+    Skipped when no S3 URI is set. A rerun finds what is there by key, size and stored SHA-256.
+    """
+
+    stage = "back_up_to_s3"

@@ -1,0 +1,55 @@
+"""What the DAG files have in common."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from imagenet_etl.datasets import DatasetFacts
+
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "execution_timeout": timedelta(hours=2),
+}
+"""Only transient errors are retried; terminal ones fail the task at once."""
+
+
+def defaults(facts: DatasetFacts) -> dict[str, Any]:
+    """Return the ``default_args`` of a dataset's DAG.
+
+    Tasks run when nothing before them failed: one that found nothing to do counts as done.
+    """
+    return RETRIES | {"dataset": facts.name, "trigger_rule": "none_failed"}
+
+
+def schedule(facts: DatasetFacts) -> str | None:
+    """Return the schedule that the site set in the environment, None for runs by hand only."""
+    return os.environ.get(f"IMAGENET_SCHEDULE_{facts.name.upper()}") or None
+
+
+def documentation(facts: DatasetFacts) -> str:
+    """Return the DAG's page of help."""
+    counts = ", ".join(f"{count:,} {split}" for split, count in facts.expected.items())
+    return f"""# {facts.title}
+
+From the publisher's archive to verified training records on disk, in S3 and in an EBS snapshot:
+{counts} images in {facts.classes} classes.
+
+The archive is indexed and read in place; no image becomes a loose file unless the ImageFolder
+format is asked for. Every task leaves a receipt. A task whose receipt is valid is skipped, so a
+rerun with nothing changed takes seconds, and a changed setting repeats only what depends on it.
+
+**Where things are.** `<data folder>/datasets/{facts.name}/<version>/` holds the records and
+`manifest.json`; `registry.json` beside the versions names the latest one.
+
+**Site settings.** Variables `imagenet_data_dir`, `imagenet_s3_uri`, `imagenet_ebs_volume_id`; the
+schedule comes from the environment variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS
+credentials come from the connection `aws_default`. Pools `network` and `cpu` bound what runs at
+once.
+
+**Terms.** {facts.licence} [Read them]({facts.terms_url}).
+"""

@@ -1,0 +1,51 @@
+"""Announce a new version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
+
+from imagenet_operators.stage import StageOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PublishOperator(StageOperator):
+    """Enters the version into the registry and emits the dataset's asset event.
+
+    The event's extra holds version, manifest digest, counts, path, S3 URI and snapshot id. A
+    version that was announced before is not announced again: the task is skipped, after it has
+    noted a backup or snapshot that was added.
+
+    Args:
+        asset: The asset that other DAGs are scheduled on.
+    """
+
+    stage = "publish"
+    is_last = True
+
+    def __init__(self, *, asset: Asset, **kwargs: Any) -> None:
+        super().__init__(outlets=[asset], **kwargs)
+        self.asset = asset
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Publish to the registry."""
+        from imagenet_etl.pipeline import find_receipt, receipts_up_to
+        from imagenet_etl.registry import publish
+
+        with self.build(context) as build:
+            announced = publish(
+                build,
+                receipts_up_to(build, "verify")["verify"],
+                backup=find_receipt(build, "back_up_to_s3"),
+                snapshot=find_receipt(build, "snapshot_ebs"),
+            )
+        version = announced.entry["version"]
+        if not announced.is_new:
+            noted = "its entry was brought up to date" if announced.changed else "nothing changed"
+            raise AirflowSkipException(f"Version {version} was announced before; {noted}")
+        context["outlet_events"][self.asset].extra = announced.entry
+        return announced.entry

@@ -1,0 +1,81 @@
+"""What all operators share: settings of the run, the stage's call, errors in Airflow's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from imagenet_etl.errors import (
+    Cancelled,
+    NothingToDo,
+    StillPending,
+    TerminalError,
+    TransientError,
+)
+from imagenet_operators.run_settings import build_for
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from imagenet_etl.build import Build
+
+
+class StageOperator(BaseOperator):
+    """Runs one stage of ``imagenet_etl.pipeline`` and returns a short summary as XCom.
+
+    A stage whose receipt is valid has nothing to do: the task is skipped and says so. Everything a
+    later task needs is found through receipts, so a lost XCom or a cleared task loses nothing.
+
+    Args:
+        dataset: Name of the dataset.
+        aws_conn_id: Connection for the tasks that talk to AWS.
+    """
+
+    stage: ClassVar[str]
+    is_first: ClassVar[bool] = False
+    """Whether it may resolve and freeze the run's settings."""
+    is_last: ClassVar[bool] = False
+    """Whether it gives the run's lock back."""
+
+    def __init__(self, *, dataset: str, aws_conn_id: str = "aws_default", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dataset = dataset
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the stage, unless its result is there already."""
+        from imagenet_etl.pipeline import run_stage
+
+        with self.build(context) as build:
+            outcome = run_stage(build, self.stage)
+        receipt = outcome.receipt
+        told = ", ".join(f"{value:,} {name}" for name, value in receipt.counts.items())
+        if outcome.reused:
+            raise AirflowSkipException(f"Nothing to do, the receipt is valid: {told}")
+        self.log.info("%s done in %.1f s: %s", self.stage, receipt.seconds, told)
+        return {"stage": self.stage, "digest": receipt.stage_digest, "counts": receipt.counts}
+
+    @contextmanager
+    def build(self, context: Context) -> Iterator[Build]:
+        """Give the run's build, owning the dataset version, and translate what goes wrong."""
+        try:
+            build = build_for(self, context)
+            retries_left = context["ti"].try_number <= self.retries
+            with build.locked(hand_on=not self.is_last, will_retry=retries_left):
+                yield build
+        except StillPending:
+            raise
+        except NothingToDo as reason:
+            raise AirflowSkipException(f"Skipped: {reason}") from None
+        except TerminalError as error:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+        except TransientError as error:
+            raise AirflowException(f"{type(error).__name__}: {error}") from None
+
+    def on_kill(self) -> NoReturn:
+        """Stop at once; Airflow calls this from its SIGTERM handler, in the main thread."""
+        raise Cancelled("the task was stopped", remedy="Finished work is kept: run it again")

@@ -1,0 +1,262 @@
+"""A real HTTP(S) server of one file that misbehaves on demand.
+
+It answers GET with ETag, Last-Modified, Range and If-Range as RFC 9110 has them. ``script`` holds
+one ``Answer`` for each request to come; when it is used up, ``always`` answers. Every request is
+kept in ``requests``, with its headers and the number of body bytes that were sent::
+
+    with FaultServer(content) as server:
+        server.script = [Answer(drop_at=1000)]       # the first connection breaks, the second works
+        ...
+        assert server.requests[1].headers["Range"] == "bytes=1000-"
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import socket
+import ssl
+import struct
+import sys
+import termios
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+
+import trustme
+
+LAST_MODIFIED = "Tue, 10 Feb 2015 08:00:00 GMT"
+LOGIN_PAGE = b"<!DOCTYPE html><html><body><form>Please log in</form></body></html>"
+_BLOCK = 64 << 10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server does with one request; the default serves the file well.
+
+    Attributes:
+        status: The status to send in place of 200 and 206; without ``body`` it comes with none.
+        headers: Headers to add or replace; None as a value leaves one out.
+        body: Content to serve in place of the file.
+        ignore_range: Send the whole file with status 200 whatever was asked.
+        ignore_if_range: Send the range that was asked for even if the file changed.
+        chunked: Send it in chunks, so that the client does not learn its length.
+        drop_at: Reset the connection after that many bytes of the body.
+        cut_at: Close the connection in an orderly way after that many bytes of the body.
+        stall_at: Send nothing more after that many bytes until the client or the server goes.
+        bytes_per_s: Send no faster than that; None for full speed.
+        redirect: Answer with 302 and this Location.
+    """
+
+    status: int | None = None
+    headers: dict[str, str | None] = field(default_factory=dict)
+    body: bytes | None = None
+    ignore_range: bool = False
+    ignore_if_range: bool = False
+    chunked: bool = False
+    drop_at: int | None = None
+    cut_at: int | None = None
+    stall_at: int | None = None
+    bytes_per_s: float | None = None
+    redirect: str = ""
+
+
+@dataclass
+class Request:
+    """A request that was received, when, and how many bytes of the body went out."""
+
+    path: str
+    headers: Message
+    at: float = field(default_factory=time.time)
+    sent: int = 0
+
+
+class FaultServer:
+    """Serve ``content`` on an ephemeral port of 127.0.0.1 until the block ends.
+
+    Args:
+        content: The file.
+        path: Its path on the server.
+        tls: Serve HTTPS; ``write_ca`` gives what a client has to trust.
+    """
+
+    def __init__(self, content: bytes = b"", path: str = "/archive", *, tls: bool = False) -> None:
+        self.content = content
+        self.path = path
+        self.script: list[Answer] = []
+        self.always = Answer()
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self._scheme = "https" if tls else "http"
+        self._guard = threading.Lock()
+        handler = type("Handler", (_Handler,), {"faults": self})
+        self._http = _QuietServer(("127.0.0.1", 0), handler)
+        if tls:
+            self._ca = trustme.CA()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+            self._http.socket = context.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
+        # The poll interval is what closing costs.
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self._http.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The file's URL."""
+        return self.url_at("127.0.0.1")
+
+    def url_at(self, authority: str) -> str:
+        """Return the file's URL with another name for this host, or with a user before it."""
+        return f"{self._scheme}://{authority}:{self.port}{self.path}"
+
+    @property
+    def sent(self) -> int:
+        """Body bytes sent in all."""
+        return sum(request.sent for request in self.requests)
+
+    def write_ca(self, path: Path) -> Path:
+        """Write the authority's certificate, for SSL_CERT_FILE."""
+        self._ca.cert_pem.write_to_path(str(path))
+        return path
+
+    def next_answer(self, request: Request) -> Answer:
+        """Note a request and return the answer it gets."""
+        with self._guard:
+            self.requests.append(request)
+            return self.script.pop(0) if self.script else self.always
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that go away in mid-answer are what this server is for."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    faults: FaultServer
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        request = Request(self.path, self.headers)
+        answer = self.faults.next_answer(request)
+        whole = self.faults.content if answer.body is None else answer.body
+        if answer.redirect:
+            self._start(answer, 302, {"Location": answer.redirect}, 0)
+        elif answer.status is not None and answer.body is None:
+            self._start(answer, answer.status, {}, 0)
+        else:
+            status, headers, body = self._select(answer, whole)
+            self._start(answer, answer.status or status, headers, len(body))
+            self._send(answer, body, request)
+
+    def _select(self, answer: Answer, whole: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body by Range and If-Range (RFC 9110, sections 13 and 14)."""
+        etag = f'"{hashlib.md5(whole, usedforsecurity=False).hexdigest()}"'
+        headers = {"ETag": etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes",
+                   "Content-Type": "application/octet-stream"}  # fmt: skip
+        now = headers | answer.headers
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        condition = self.headers.get("If-Range")
+        fits = (
+            answer.ignore_if_range
+            or condition is None
+            or condition in (now["ETag"], now["Last-Modified"])
+        )
+        if not match or not fits or answer.ignore_range:
+            return 200, headers, whole
+        start = int(match[1])
+        if start >= len(whole):
+            return 416, headers | {"Content-Range": f"bytes */{len(whole)}"}, b""
+        span = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
+        return 206, headers | {"Content-Range": span}, whole[start:]
+
+    def _start(self, answer: Answer, status: int, headers: dict[str, str], length: int) -> None:
+        self.send_response(status)
+        framing = {"Transfer-Encoding": "chunked"} if answer.chunked else {}
+        known = framing or {"Content-Length": str(length)}
+        for name, value in (known | headers | answer.headers).items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+
+    def _send(self, answer: Answer, body: bytes, request: Request) -> None:
+        stops = {answer.drop_at: self._reset, answer.cut_at: self._close,
+                 answer.stall_at: self._stall}  # fmt: skip
+        end = min((at for at in stops if at is not None), default=None)
+        start = time.monotonic()
+        block = _BLOCK if answer.bytes_per_s is None else 16 << 10
+        for at in range(0, len(body[:end]), block):
+            data = body[at : min(at + block, end if end is not None else len(body))]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if answer.chunked else data)
+            request.sent += len(data)
+            if answer.bytes_per_s:
+                ahead = request.sent / answer.bytes_per_s - (time.monotonic() - start)
+                if self.faults.closing.wait(max(0.0, ahead)):
+                    return self._close()
+        if end is not None:
+            return stops[end]()
+        if answer.chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        return None
+
+    def _reset(self) -> None:
+        # A reset throws away what the client's kernel has not acknowledged; waiting for that makes
+        # the byte at which the client sees the break a matter of the test and not of luck.
+        for _ in range(1000):
+            if not _unacknowledged(self.connection):
+                break
+            time.sleep(0.001)
+        with suppress(OSError):
+            linger_off = struct.pack("ii", 1, 0)  # close with RST in place of FIN
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_off)
+        self.connection.close()
+        self._close()
+
+    def _close(self) -> None:
+        self.close_connection = True
+
+    def _stall(self) -> None:
+        self.connection.settimeout(0.05)
+        while not self.faults.closing.is_set():
+            try:
+                if not self.connection.recv(1):
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        self._close()
+
+
+def _unacknowledged(connection: socket.socket) -> int:
+    """Return how many bytes the other side's kernel has not got (tcp(7), SIOCOUTQ)."""
+    count = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    return int.from_bytes(count, sys.byteorder)

@@ -1,0 +1,447 @@
+import io
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from imagenet_etl.archives.location import ArchiveRef, open_archive
+from imagenet_etl.archives.member import DEFLATED, STORED, accepted
+from imagenet_etl.archives.zip import list_zip, read_zip_member
+from imagenet_etl.datasets import TINY_IMAGENET
+from imagenet_etl.errors import (
+    ArchiveChanged,
+    ArchiveError,
+    BadArchive,
+    BadImage,
+    UnexpectedMember,
+    UnsafeMember,
+)
+from imagenet_etl.storage import LocalStorage, open_local
+from tests.support.archives import Entry, raw_zip, write_zip
+
+MEMBERS = {"a/1.JPEG": b"first" * 40, "a/2.JPEG": b"", "wnids.txt": bytes(range(256)) * 9}
+
+
+@contextmanager
+def on_disk(tmp_path, data):
+    path = tmp_path / "x.zip"
+    path.write_bytes(data)
+    with open_local(path) as file:
+        yield file
+
+
+def contents(tmp_path, data):
+    """List and read every member the way the stages do."""
+    with on_disk(tmp_path, data) as file:
+        members = accepted(list_zip(file, "x.zip"), TINY_IMAGENET.layout, "x.zip")
+        return {m.name: read_zip_member(file, m, "x.zip") for m in members}
+
+
+def zipped(members=MEMBERS, method=zipfile.ZIP_DEFLATED, out=None, **options):
+    out = out or io.BytesIO()
+    with zipfile.ZipFile(out, "w", method, **options) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data, method)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_members_are_listed_in_directory_order_and_read_in_place(tmp_path, method):
+    data = zipped(method=method)
+    assert list(contents(tmp_path, data).items()) == list(MEMBERS.items())
+    with on_disk(tmp_path, data) as file:
+        for member in list_zip(file, "x.zip"):
+            assert member.method == method
+            assert member.size == len(MEMBERS[member.name])
+            stored = data[member.offset : member.offset + member.stored_size]
+            raw = stored if method == STORED else zlib.decompress(stored, -zlib.MAX_WBITS)
+            assert raw == MEMBERS[member.name]
+
+
+def test_folders_are_passed_over(tmp_path):
+    assert contents(tmp_path, zipped({"a/": b"", "a/b/": b"", "a/b/c": b"x"})) == {"a/b/c": b"x"}
+
+
+class Pipe(io.RawIOBase):
+    """A sink that cannot seek, which makes zipfile stream with data descriptors."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def writable(self):
+        return True
+
+    def write(self, block):
+        self.data += block
+        return len(block)
+
+    def getvalue(self):
+        return bytes(self.data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_streamed_archives_with_data_descriptors_are_read(tmp_path, method):
+    data = zipped(method=method, out=Pipe())
+    assert struct.unpack_from("<H", data, 6)[0] & 0x8, "the archive was meant to be streamed"
+    assert contents(tmp_path, data) == MEMBERS
+
+
+def test_zip64_local_headers_are_read(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in MEMBERS.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(data)
+    assert contents(tmp_path, out.getvalue()) == MEMBERS
+
+
+def zip64_directory(monkeypatch):
+    """Let zipfile write its zip64 end records and fields for an archive of any size."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in MEMBERS.items():
+            archive.writestr(name, data)
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 0)
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 0)
+    data = out.getvalue()
+    assert b"PK\6\6" in data
+    assert b"PK\6\7" in data
+    return data
+
+
+@pytest.mark.parametrize("prefix", [b"", b"#!/bin/sh\nexit\n"])
+def test_zip64_directories_are_read(tmp_path, monkeypatch, prefix):
+    assert contents(tmp_path, prefix + zip64_directory(monkeypatch)) == MEMBERS
+
+
+def test_a_zip64_directory_of_70000_members_is_read(tmp_path):
+    data = zipped({f"{n}": b"" for n in range(70_000)}, zipfile.ZIP_STORED)
+    assert b"PK\6\6" in data
+    with on_disk(tmp_path, data) as file:
+        names = [member.name for member in list_zip(file, "x.zip")]
+    assert names == [str(n) for n in range(70_000)]
+
+
+def test_a_count_that_wrapped_around_at_65536_is_understood(tmp_path):
+    data = raw_zip(Entry(b"%d" % n, b"") for n in range(65_600))
+    with on_disk(tmp_path, data) as file:
+        assert sum(1 for _ in list_zip(file, "x.zip")) == 65_600
+
+
+def test_another_number_of_entries_than_declared_is_refused(tmp_path):
+    with pytest.raises(BadArchive, match="expected 3, found 2"):
+        contents(tmp_path, raw_zip([Entry(b"a"), Entry(b"b")], count=3))
+
+
+@pytest.mark.parametrize(
+    "comment", [b"hello", bytes(0xFFFF), b"PK\5\6" + bytes(30), zipped()[:-22]], ids=range(4)
+)
+def test_comments_are_passed_over_even_with_an_end_record_inside(tmp_path, comment):
+    out = io.BytesIO(zipped())
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.comment = comment
+    assert contents(tmp_path, out.getvalue()) == MEMBERS
+
+
+def test_bytes_before_the_archive_are_passed_over(tmp_path):
+    assert contents(tmp_path, b"a shell script, say\n" * 9 + zipped()) == MEMBERS
+
+
+def test_offsets_that_count_the_bytes_before_the_archive_are_understood(tmp_path):
+    out = io.BytesIO(b"a shell script, say\n")
+    out.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(out, "a") as archive:
+        for name, data in MEMBERS.items():
+            archive.writestr(name, data)
+    assert contents(tmp_path, out.getvalue()) == MEMBERS
+
+
+def test_bytes_after_the_archive_are_refused(tmp_path):
+    with pytest.raises(BadArchive, match="no zip end record"):
+        contents(tmp_path, zipped() + b"\n")
+
+
+NAME = st.text("abcäß0_.-", min_size=1, max_size=8).filter(lambda name: name not in (".", ".."))
+PATH = st.lists(NAME, min_size=1, max_size=3).map("/".join)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    members=st.dictionaries(PATH, st.binary(max_size=300), max_size=6),
+    method=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]),
+    prefix=st.binary(max_size=40),
+    comment=st.binary(max_size=40),
+    streamed=st.booleans(),
+)
+def test_any_archive_of_the_standard_library_gives_the_same_bytes(
+    tmp_path, members, method, prefix, comment, streamed
+):
+    if len({name.casefold() for name in members}) < len(members):
+        return
+    out = Pipe() if streamed else io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.comment = comment
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data, method)
+    assert contents(tmp_path, prefix + out.getvalue()) == members
+
+
+# --- what is refused ---
+
+
+def test_every_truncation_of_a_zip_is_refused(tmp_path):
+    data = zipped({"a/1.JPEG": b"first" * 9, "b": b"second"})
+    for length in range(len(data)):
+        with pytest.raises(BadArchive) as caught:
+            contents(tmp_path, data[:length])
+        assert "x.zip" in str(caught.value)
+
+
+def test_every_zip_that_lost_its_beginning_is_refused(tmp_path):
+    data = zipped({"a/1.JPEG": b"first" * 9, "b": b"second"})
+    for length in range(1, len(data)):
+        with pytest.raises(BadArchive):
+            contents(tmp_path, data[length:])
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.integers(0, 10_000), value=st.binary(min_size=1, max_size=8))
+@example(at=0, value=b"")
+def test_overwritten_bytes_never_raise_anything_untyped(tmp_path, at, value):
+    data = bytearray(zipped())
+    at %= len(data)
+    data[at : at + len(value)] = value
+    try:
+        found = contents(tmp_path, bytes(data))
+    except (ArchiveError, BadImage):
+        return
+    # Names, dates and attributes may read otherwise; content has its CRC-32.
+    assert list(found.values()) == list(MEMBERS.values()) or len(found) < len(MEMBERS)
+
+
+@pytest.mark.parametrize(
+    "kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK], ids=oct
+)
+def test_links_and_devices_are_refused_and_create_nothing(tmp_path, kind):
+    canary = tmp_path / "canary"
+    canary.write_text("untouched")
+    entries = [Entry(b"evil", str(canary).encode(), mode=kind | 0o777), Entry(b"evil/x", b"pwned")]
+    with pytest.raises(UnsafeMember, match="evil is not a regular file"):
+        contents(tmp_path, raw_zip(entries))
+    assert canary.read_text() == "untouched"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["canary", "x.zip"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"/etc/passwd", b"../x", b"a/../../x", b"a/..", b"..", b"./x", b"a//x", b"", b"C:/x",
+        b"a\\..\\x", b"a\nb", b"a\rb", b"a\0b", b"a\x1b[31mb", b"../", b"a/../", b"/",
+        "a\u202eb".encode(), "a\u2028b".encode(),
+    ],
+)  # fmt: skip
+def test_names_that_escape_or_forge_log_lines_are_refused(tmp_path, name):
+    with pytest.raises(UnsafeMember) as caught:
+        contents(tmp_path, raw_zip([Entry(name, flags=0x800)]))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("flags", [0, 0x800])
+def test_names_that_are_not_text_are_refused(tmp_path, flags):
+    with pytest.raises(UnsafeMember, match="not text"):
+        contents(tmp_path, raw_zip([Entry(b"n\xe9\xff.JPEG", flags=flags)]))
+
+
+@pytest.mark.parametrize("second", [b"a/x.JPEG", b"A/X.jpeg"])
+def test_duplicates_and_case_collisions_name_both_offsets(tmp_path, second):
+    data = raw_zip([Entry(b"a/x.JPEG", b"1"), Entry(b"other", b"2"), Entry(second, b"3")])
+    third = data.index(second, data.index(b"other")) - 30
+    with pytest.raises(UnexpectedMember) as caught:
+        contents(tmp_path, data)
+    assert f"{second.decode()} appears twice: found headers at bytes 0 and {third}" in str(
+        caught.value
+    )
+
+
+def test_one_header_that_the_directory_lists_twice_is_refused(tmp_path):
+    once = raw_zip([Entry(b"x", b"1" * 200)])
+    at = once.index(b"PK\1\2")
+    entry = once[at:-22]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, 2 * len(entry), at, 0)
+    with pytest.raises((UnexpectedMember, UnsafeMember), match="x (appears twice|lies on top)"):
+        contents(tmp_path, once[:at] + entry * 2 + end)
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path):
+    """A bomb that quotes headers inside other members' data, so that all inflate the same bytes."""
+    payload = b"x" * 1000
+    inner = b"PK\3\4" + struct.pack(
+        "<5H3L2H", 20, 0, 0, 0, 0x4821, zlib.crc32(payload), 1000, 1000, 1, 0
+    )
+    outer = Entry(b"a", inner + b"b" + payload)
+    data = raw_zip([outer])
+    at = data.index(b"PK\1\2")
+    second = bytearray(raw_zip([Entry(b"b", payload)]))
+    second = second[second.index(b"PK\1\2") : -22]
+    struct.pack_into("<L", second, 42, 31)
+    directory = data[at:-22] + second
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(directory), at, 0)
+    with pytest.raises(UnsafeMember, match="b lies on top of another member"):
+        contents(tmp_path, data[:at] + directory + end)
+
+
+@pytest.mark.parametrize("flag", [0x1, 0x40, 0x2000])
+def test_encrypted_members_are_refused(tmp_path, flag):
+    with pytest.raises(UnsafeMember, match="secret: .*found encryption"):
+        contents(tmp_path, raw_zip([Entry(b"secret", flags=flag)]))
+
+
+@pytest.mark.parametrize("method", [1, 9, 12, 14, 93, 99])
+def test_unknown_methods_are_refused(tmp_path, method):
+    with pytest.raises(UnsafeMember, match=f"odd: .*compression method {method}"):
+        contents(tmp_path, raw_zip([Entry(b"odd", method=method)]))
+
+
+def test_a_bomb_with_a_small_declared_size_is_stopped_at_that_size(tmp_path):
+    bomb = Entry(b"bomb", bytes(50 << 20), method=DEFLATED, size=100)
+    data = raw_zip([bomb])
+    assert len(data) < 1 << 20
+    import tracemalloc
+
+    with on_disk(tmp_path, data) as file:
+        member = next(list_zip(file, "x.zip"))
+        tracemalloc.start()
+        with pytest.raises(BadImage, match="more than the 100 bytes"):
+            read_zip_member(file, member, "x.zip")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_member_declared_too_large_is_refused_before_it_is_read(tmp_path):
+    limit = TINY_IMAGENET.layout.max_member_bytes
+    bomb = Entry(b"bomb", b"", method=DEFLATED, size=limit + 1)
+    with pytest.raises(UnsafeMember, match=f"bomb is too large: .* found {limit + 1:,}"):
+        contents(tmp_path, raw_zip([bomb]))
+
+
+def test_too_many_members_are_refused(tmp_path):
+    from dataclasses import replace
+
+    layout = replace(TINY_IMAGENET.layout, max_members=3)
+    data = raw_zip(Entry(b"%d" % n) for n in range(4))
+    with on_disk(tmp_path, data) as file, pytest.raises(UnsafeMember, match="too many members"):
+        list(accepted(list_zip(file, "x.zip"), layout, "x.zip"))
+
+
+@pytest.mark.parametrize("offset", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_zip64_offset_beyond_the_file_is_refused(tmp_path, offset):
+    with pytest.raises(BadArchive, match="header of far"):
+        contents(tmp_path, raw_zip([Entry(b"far", zip64_offset=offset)]))
+
+
+@pytest.mark.parametrize("position", [1 << 40, 1 << 63, (1 << 64) - 1])
+def test_a_zip64_end_record_beyond_the_file_is_refused(tmp_path, monkeypatch, position):
+    data = bytearray(zip64_directory(monkeypatch))
+    struct.pack_into("<Q", data, data.rindex(b"PK\6\7") + 8, position)
+    data[data.rindex(b"PK\6\6")] = 0
+    with pytest.raises(BadArchive, match="zip64 end record is broken"):
+        contents(tmp_path, bytes(data))
+
+
+def test_a_header_with_another_name_than_the_directory_is_refused(tmp_path):
+    with pytest.raises(BadArchive, match="header of good at byte 0 contradicts"):
+        contents(tmp_path, raw_zip([Entry(b"good", local_name=b"evil")]))
+
+
+def test_a_part_of_a_split_archive_is_refused(tmp_path):
+    data = bytearray(zipped())
+    struct.pack_into("<2H", data, len(data) - 18, 1, 1)
+    with pytest.raises(BadArchive, match="one part of several"):
+        contents(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize("method", [STORED, DEFLATED])
+def test_damaged_content_condemns_the_one_image(tmp_path, method):
+    data = bytearray(raw_zip([Entry(b"bad", b"abc" * 500, method), Entry(b"good", b"fine")]))
+    data[45] ^= 0x10
+    with on_disk(tmp_path, data) as file:
+        bad, good = list_zip(file, "x.zip")
+        with pytest.raises(BadImage, match=r"CRC-32|inflate|bytes"):
+            read_zip_member(file, bad, "x.zip")
+        assert read_zip_member(file, good, "x.zip") == b"fine"
+
+
+# --- an archive that is replaced while a run uses it ---
+
+
+def opened(path: Path):
+    state = path.stat()
+    return ArchiveRef("x.zip", str(path), state.st_size, str(state.st_mtime_ns))
+
+
+def first_member(path):
+    with open_local(path) as file:
+        return next(list_zip(file, "x.zip"))
+
+
+@pytest.mark.parametrize("change", ["size", "time", "gone"])
+def test_an_archive_that_changed_since_it_was_indexed_is_noticed_at_opening(tmp_path, change):
+    path = write_zip(tmp_path / "x.zip", MEMBERS)
+    ref = opened(path)
+    if change == "size":
+        path.write_bytes(path.read_bytes() + b"x")
+        os.utime(path, ns=(0, int(ref.tag)))
+    elif change == "time":
+        os.utime(path, ns=(0, int(ref.tag) + 1))
+    else:
+        path.unlink()
+    with pytest.raises(ArchiveChanged) as caught, open_archive(LocalStorage(tmp_path), ref):
+        pass
+    assert str(path) in str(caught.value)
+
+
+def test_an_archive_that_is_replaced_while_open_is_noticed_at_the_end(tmp_path):
+    path = write_zip(tmp_path / "x.zip", MEMBERS)
+    member = first_member(path)
+    with open_archive(LocalStorage(tmp_path), opened(path)) as archive:
+        assert archive.read(member) == MEMBERS[member.name]
+        other = write_zip(tmp_path / "other.zip", MEMBERS)
+        other.replace(path)
+        with pytest.raises(ArchiveChanged, match="changed since it was verified"):
+            archive.check()
+
+
+@pytest.mark.parametrize("renamed", [{"b/1.JPEG": b"first" * 40}, {"a/1.JPEG": b"FIRST" * 40}])
+def test_a_replacement_of_the_same_size_and_time_is_noticed_by_its_headers(tmp_path, renamed):
+    path = write_zip(tmp_path / "x.zip", {"a/1.JPEG": b"first" * 40}, zipfile.ZIP_STORED)
+    ref, member = opened(path), first_member(path)
+    write_zip(path, renamed, zipfile.ZIP_STORED)
+    os.utime(path, ns=(0, int(ref.tag)))
+    with open_archive(LocalStorage(tmp_path), ref) as archive:
+        archive.check()
+        with pytest.raises(ArchiveChanged, match=r"a/1.JPEG is no longer at byte 0"):
+            archive.read(member)
+
+
+def test_a_replacement_whose_members_moved_is_noticed_by_its_headers(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"a": b"1" * 50, "b": b"2" * 9}, zipfile.ZIP_STORED)
+    ref, member = opened(path), first_member(path)
+    write_zip(path, {"b": b"2" * 9, "a": b"1" * 50}, zipfile.ZIP_STORED)
+    os.utime(path, ns=(0, int(ref.tag)))
+    with (
+        open_archive(LocalStorage(tmp_path), ref) as archive,
+        pytest.raises(ArchiveChanged, match="a is no longer at byte 0"),
+    ):
+        archive.read(member)
