@@ -17,7 +17,7 @@ from imagenet_operators import (
 from imagenet_operators.dag import defaults, documentation, schedule
 from imagenet_operators.form import form
 
-DATASET = Asset(name="tiny_imagenet", uri="imagenet://datasets/tiny_imagenet")
+DATASET = Asset("tiny_imagenet")
 
 
 @dag(

@@ -153,7 +153,7 @@ def typed_os_errors(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or place
+        where = error.filename2 or error.filename or place
         if error.errno in _FULL:
             raise NotEnoughSpace(
                 f"{where} could not be written, the disk is full",

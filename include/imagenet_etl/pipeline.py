@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from imagenet_etl.aws.s3_backup import back_up_to_s3, backup_is_there
 from imagenet_etl.aws.snapshot import snapshot_ebs, snapshot_is_there
 from imagenet_etl.build import Build
 from imagenet_etl.download.stage import archives_unchanged, download
+from imagenet_etl.download.urls import mask_url
 from imagenet_etl.errors import ConfigError, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
@@ -117,11 +119,19 @@ def _place(build: Build, stage: Stage, done: dict[str, Receipt]) -> Place:
     digest = stage_digest_of(
         stage.name,
         stage.version,
-        build.settings.select(stage.reads),
+        _settings_read(build, stage),
         {name: receipt.digest for name, receipt in list(done.items())[-1:]},
         stage.tools(),
     )
     return Place(build, done, digest, f"{build.work}/{stage.name}/{digest}")
+
+
+def _settings_read(build: Build, stage: Stage) -> dict[str, Any]:
+    """Return what a stage reads of the settings; a key in a URL neither decides nor is shown."""
+    settings = build.settings.select(stage.reads)
+    if "sources" in settings:
+        settings["sources"] = {k: mask_url(url) for k, url in settings["sources"].items()}
+    return settings
 
 
 def _valid_receipt(place: Place, stage: Stage) -> Receipt | None:
@@ -144,7 +154,7 @@ def _run(place: Place, stage: Stage) -> Receipt:
         counts=result.counts,
         facts=result.facts,
         inputs={name: r.digest for name, r in list(place.done.items())[-1:]},
-        settings=build.settings.select(stage.reads),
+        settings=_settings_read(build, stage),
         tools=stage.tools(),
         quarantined=result.quarantined,
         identity=result.identity,

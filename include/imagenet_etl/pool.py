@@ -144,7 +144,8 @@ class WorkerPool:
             self._hand_out(worker, waiting)
         while any(worker.job is not None for worker in self._workers):
             on_tick()
-            self._check_stalled()
+            if self._inbox.empty():  # who has answered is not silent, even if we were
+                self._check_stalled()
             try:
                 worker, message = self._inbox.get(timeout=_TICK_S)
             except queue.Empty:

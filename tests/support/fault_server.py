@@ -22,10 +22,12 @@ import sys
 import termios
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -49,8 +51,7 @@ class Answer:
         chunked: Send it in chunks, so that the client does not learn its length.
         drop_at: Reset the connection after that many bytes of the body.
         cut_at: Close the connection in an orderly way after that many bytes of the body.
-        stall_at: Send nothing more after that many bytes until the client or the server goes.
-        bytes_per_s: Send no faster than that; None for full speed.
+        stall_at: Pause after that many bytes of the body until ``server.resumed`` is set.
         redirect: Answer with 302 and this Location.
     """
 
@@ -63,7 +64,6 @@ class Answer:
     drop_at: int | None = None
     cut_at: int | None = None
     stall_at: int | None = None
-    bytes_per_s: float | None = None
     redirect: str = ""
 
 
@@ -92,6 +92,7 @@ class FaultServer:
         self.script: list[Answer] = []
         self.always = Answer()
         self.requests: list[Request] = []
+        self.resumed = threading.Event()
         self.closing = threading.Event()
         self._scheme = "https" if tls else "http"
         self._guard = threading.Lock()
@@ -208,24 +209,34 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send(self, answer: Answer, body: bytes, request: Request) -> None:
-        stops = {answer.drop_at: self._reset, answer.cut_at: self._close,
-                 answer.stall_at: self._stall}  # fmt: skip
-        end = min((at for at in stops if at is not None), default=None)
-        start = time.monotonic()
-        block = _BLOCK if answer.bytes_per_s is None else 16 << 10
-        for at in range(0, len(body[:end]), block):
-            data = body[at : min(at + block, end if end is not None else len(body))]
+        ends = [at for at in (answer.drop_at, answer.cut_at) if at is not None]
+        for data in _blocks(body[: min(ends, default=None)], answer.stall_at):
+            if request.sent == answer.stall_at and not self._stalled():
+                break
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if answer.chunked else data)
             request.sent += len(data)
-            if answer.bytes_per_s:
-                ahead = request.sent / answer.bytes_per_s - (time.monotonic() - start)
-                if self.faults.closing.wait(max(0.0, ahead)):
-                    return self._close()
-        if end is not None:
-            return stops[end]()
-        if answer.chunked:
+        if answer.drop_at is not None:
+            self._reset()
+        elif answer.cut_at is not None:
+            self.close_connection = True
+        elif answer.chunked:
             self.wfile.write(b"0\r\n\r\n")
-        return None
+
+    def _stalled(self) -> bool:
+        """Wait for ``resumed``; return False when the client or the server goes before."""
+        self.connection.settimeout(0.02)
+        while not self.faults.resumed.is_set():
+            try:
+                gone = not self.connection.recv(1)
+            except TimeoutError:
+                gone = False
+            except OSError:
+                gone = True
+            if gone or self.faults.closing.is_set():
+                self.close_connection = True
+                return False
+        self.connection.settimeout(None)
+        return True
 
     def _reset(self) -> None:
         # A reset throws away what the client's kernel has not acknowledged; waiting for that makes
@@ -238,22 +249,13 @@ class _Handler(BaseHTTPRequestHandler):
             linger_off = struct.pack("ii", 1, 0)  # close with RST in place of FIN
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_off)
         self.connection.close()
-        self._close()
-
-    def _close(self) -> None:
         self.close_connection = True
 
-    def _stall(self) -> None:
-        self.connection.settimeout(0.05)
-        while not self.faults.closing.is_set():
-            try:
-                if not self.connection.recv(1):
-                    break
-            except TimeoutError:
-                continue
-            except OSError:
-                break
-        self._close()
+
+def _blocks(body: bytes, border: int | None) -> Iterator[bytes]:
+    """Cut a body into blocks, with a cut at ``border``."""
+    cuts = sorted({*range(0, len(body), _BLOCK), len(body), min(border or 0, len(body))})
+    yield from (body[start:end] for start, end in pairwise(cuts))
 
 
 def _unacknowledged(connection: socket.socket) -> int:

@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
-
 REGION = "us-east-1"
-ACCOUNT_ID = DEFAULT_ACCOUNT_ID
+ACCOUNT_ID = "123456789012"
+"""moto's."""
+
 _KEY_ID, _SECRET = "testing", "testing"
 
 
@@ -26,6 +22,9 @@ class MotoServer:
 
     def client(self, service: str, **config: Any) -> Any:
         """Return a boto3 client; ``config`` goes to botocore's ``Config``."""
+        import boto3
+        from botocore.config import Config
+
         return boto3.client(
             service,
             endpoint_url=self.url,
@@ -55,6 +54,8 @@ class _OneAtATime:
     """moto looks for a key and then writes it; S3 does both in one step, so take turns here."""
 
     def __init__(self) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app
+
         self._app = DomainDispatcherApplication(create_backend_app)
         self._turn = threading.Lock()
 
@@ -63,18 +64,18 @@ class _OneAtATime:
             return self._app(environ, start_response)
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_: Any) -> None:
-        pass
-
-
 @contextmanager
 def moto_server() -> Iterator[MotoServer]:
     """Serve until the block ends, on a port that was free."""
-    server = make_server(
-        "127.0.0.1", 0, _OneAtATime(), threaded=True, request_handler=_Quiet
-    )
-    thread = threading.Thread(target=server.serve_forever, name="moto", daemon=True)
+    # Imported here because moto is slow to import, and clients in child processes do without it.
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *_: Any) -> None:
+            pass
+
+    server = make_server("127.0.0.1", 0, _OneAtATime(), threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="moto", daemon=True)
     thread.start()
     try:
         yield MotoServer(f"http://127.0.0.1:{server.server_port}")

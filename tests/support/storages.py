@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagenet_etl.storage import LocalStorage, Storage
-from imagenet_etl.storage.s3 import S3Storage
 from tests.support.moto_server import MotoServer
 
 KINDS = ("folder", "bucket")
@@ -26,6 +25,8 @@ def open_described(description: str) -> Storage:
     server, _, uri = description.partition(" ")
     if not uri:
         return LocalStorage(Path(description))
+    from imagenet_etl.storage.s3 import S3Storage  # slow to import
+
     return S3Storage(MotoServer(server).client("s3", max_pool_connections=32), uri)
 
 

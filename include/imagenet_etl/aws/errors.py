@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError as AwsConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
@@ -38,6 +39,7 @@ _BUSY = {
     "ThrottlingException", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict",
     "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
 }  # fmt: skip
+_NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError)
 _TOO_MANY, _SERVER_ERROR = 429, 500
 
 
@@ -66,7 +68,7 @@ def typed_aws_errors(action: str, thing: str, passing: Collection[str] = ()) -> 
             f"{action} on {thing} has no AWS credentials",
             remedy="Fill the AWS connection, or the environment variables of the AWS SDK",
         ) from error
-    except (HTTPClientError, IncompleteReadError, CredentialRetrievalError) as error:
+    except _NO_ANSWER as error:
         raise CloudUnavailable(
             f"{action} on {thing} got no answer",
             found=type(error).__name__,

@@ -81,7 +81,8 @@ def fetch(
     keep_secrets_out_of_logs()
     patience.begin()
     timeout = httpx.Timeout(timeout_s, connect=min(30.0, timeout_s))
-    with httpx.Client(timeout=timeout, follow_redirects=False) as client:
+    hooks = {"response": [_refuse_bad_redirect]}
+    with httpx.Client(timeout=timeout, event_hooks=hooks) as client:
         while True:
             try:
                 _attempt(client, wanted, part, meter, patience)
@@ -167,6 +168,12 @@ def _blocks(response: httpx.Response) -> Iterator[bytes]:
                 yield head
     if 0 < len(head) < _HEAD_BYTES:
         yield head
+
+
+def _refuse_bad_redirect(response: httpx.Response) -> None:
+    """Look at a redirect before httpx does, which quotes the Location in its own errors."""
+    if response.has_redirect_location:
+        redirect_target(response.request.url, response.headers["location"])
 
 
 @contextmanager

@@ -110,7 +110,15 @@ class PartFile:
     def write(self, block: bytes) -> None:
         """Append bytes, journalling every piece that they complete."""
         self._check()
-        view = memoryview(block)
+        try:
+            self._append(memoryview(block))
+        except OSError:
+            # Beyond the last finished piece nothing is of use to the next run, and on a full disk
+            # the locks need a little room to be given back.
+            os.ftruncate(self._fd, len(self._pieces) * self._piece_bytes)
+            raise
+
+    def _append(self, view: memoryview) -> None:
         while view:
             room = self._piece_bytes - self.size % self._piece_bytes
             now, view = view[:room], view[room:]

@@ -50,7 +50,7 @@ def download(place: Place) -> Result:
     return Result(
         counts={"archives": len(notes), "archive_bytes": sum(n.archive.size for n in notes)},
         outputs=tuple(
-            Output(n.archive.location, n.archive.size, n.digests["sha256"], n.archive.tag)
+            Output(n.archive.name, n.archive.size, n.digests["sha256"], n.archive.tag)
             for n in notes
         ),
         facts={

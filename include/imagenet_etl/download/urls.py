@@ -55,7 +55,10 @@ def split_digest(source: str) -> tuple[str, str]:
 
 
 def mask_url(url: str) -> str:
-    """Return the URL without what may be a secret: user, password and query values."""
+    """Return the URL without what may be a secret: user, password and query values.
+
+    The demanded ``#sha256=`` stays: it is no secret, and it decides what is accepted.
+    """
     if "://" not in url:
         return url
     try:
@@ -66,7 +69,8 @@ def mask_url(url: str) -> str:
     # A parameter without a value may itself be the key.
     pairs = (item.partition("=") for item in parts.query.split("&") if item)
     query = "&".join(f"{name}=***" if equals else "***" for name, equals, _ in pairs)
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+    digest = parts.fragment if parts.fragment.startswith("sha256=") else ""
+    return urlunsplit((parts.scheme, host, parts.path, query, digest))
 
 
 def redirect_target(request: httpx.URL, location: str) -> httpx.URL:

@@ -111,7 +111,7 @@ class Transform:
             raise
         except UnidentifiedImageError:
             # Pillow's own text holds an address in memory, and the reason is published.
-            raise BadImage(f"is no image: it starts with {data[:16]!r}") from None
+            raise BadImage(f"is no readable image: it starts with {data[:16]!r}") from None
         except Exception as error:
             raise BadImage(f"cannot be decoded: {error}") from error
         return Prepared(out.getvalue(), image.width, image.height, how)

@@ -98,14 +98,7 @@ class LocalStorage:
     def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
         """Yield every file below the folder, in the order that a bucket lists them in."""
         prefix = checked_prefix(prefix)
-        try:
-            with self._typed(), os.scandir(self.root / prefix) as scanned:
-                names = {f"{entry.name}{'/' * _is_folder(entry)}": entry for entry in scanned}
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if not prefix:
-            names.pop(f"{STAGING}/", None)  # unfinished files are no keys
-        for name, entry in sorted(names.items()):
+        for name, entry in sorted(self._scanned(prefix).items()):
             key = f"{prefix}/{entry.name}" if prefix else entry.name
             if name.endswith("/"):
                 yield from self.list(key)
@@ -114,6 +107,18 @@ class LocalStorage:
                 yield key, _stat(entry.stat())
             except FileNotFoundError:
                 continue  # removed by another process since the scan
+
+    def _scanned(self, prefix: str) -> dict[str, os.DirEntry[str]]:
+        """Return a folder's entries by name, with a slash at the end of each folder's."""
+        with self._typed():
+            try:
+                with os.scandir(self.root / prefix) as scanned:
+                    names = {f"{entry.name}{'/' * _is_folder(entry)}": entry for entry in scanned}
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+        if not prefix:
+            names.pop(f"{STAGING}/", None)  # unfinished files are no keys
+        return names
 
     def open(self, key: str) -> AbstractContextManager[LocalFile]:
         """Open a file for reading by position."""

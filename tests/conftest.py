@@ -1,0 +1,21 @@
+"""Fixtures for all tests. Airflow is pointed at a throw-away home before anything imports it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ |= {
+    "AIRFLOW_HOME": str(_HOME),
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME / 'airflow.db'}",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    # Processes that tests start must find the library as this one does.
+    "PYTHONPATH": str(ROOT / "include"),
+}
+# Nothing on the developer's machine may lend a test its AWS account.
+for name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[name]
