@@ -13,7 +13,7 @@ from imagenet_etl import leases
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.errors import ConfigError, StageNotDone, TransientError
-from imagenet_etl.files import digest_of, pretty_json
+from imagenet_etl.files import digest_of, pretty_json, typed_os_errors
 from imagenet_etl.storage import LocalStorage, Storage
 
 RUN_SCHEMA = 1
@@ -70,8 +70,9 @@ class Build:
         Raises:
             AlreadyRunning: Another live run owns it.
         """
-        lease = leases.acquire(self.storage, self.lock_key, self.owner, shared=True)
-        self.storage.sweep_staging()
+        with typed_os_errors(self.storage.url):
+            lease = leases.acquire(self.storage, self.lock_key, self.owner, shared=True)
+            self.storage.sweep_staging()
         keep = False
         try:
             with leases.kept_alive(self.storage, lease):

@@ -87,7 +87,9 @@ class Settings:
         object.__setattr__(self, "formats", tuple(f for f in FORMATS if f in self.formats))
         _require(self.expect in EXPECTATIONS, "expect", self.expect, " or ".join(EXPECTATIONS))
         ok = not self.version or bool(_VERSION.fullmatch(self.version))
-        _require(ok, "version", self.version, "letters, digits, dot, dash, underscore")
+        _require(
+            ok, "version", self.version, "letters, digits, dot, dash, underscore; not registry.json"
+        )
         if self.max_bad is not None:
             _require(self.max_bad >= 0, "max_bad", self.max_bad, "0 or more")
         ok = not self.ebs_volume_id or bool(_VOLUME.fullmatch(self.ebs_volume_id))

@@ -24,7 +24,7 @@ def form(facts: DatasetFacts) -> dict[str, Param]:
         "source": _text(
             "Source",
             f"Archive {archive.name}",
-            f"Path on the workers, or URL. Empty: `{archive.url}`{size}.\n\n"
+            f"Path on the workers, or URL. Empty: {archive.url}{size}.\n\n"
             f"**Terms.** {facts.licence} [Read them]({facts.terms_url}).",
         ),
         "expect": Param(
@@ -33,13 +33,13 @@ def form(facts: DatasetFacts) -> dict[str, Param]:
             enum=list(EXPECTATIONS),
             title="Expected content",
             section="Source",
-            description_md="`published` demands the published counts and digests; `any` is for "
+            description_md="**published** demands the published counts and digests; **any** is for "
             "samples, and the manifest says so.",
         ),
         "data_dir": _text(
             "Place",
             "Data folder",
-            "Folder on the workers. Empty: the Variable `imagenet_data_dir`, else `/data`.",
+            "Folder on the workers. Empty: the Variable **imagenet_data_dir**, else /data.",
         ),
         "version": _text(
             "Place",
@@ -54,7 +54,7 @@ def form(facts: DatasetFacts) -> dict[str, Param]:
             section="Images",
             pattern=r"^(none|short_edge:\d{1,4}|(squash|crop):\d{1,4}x\d{1,4})$",
             examples=["none", "short_edge:256", "short_edge:480", "squash:224x224", "crop:224x224"],
-            description_md=f"In pixels: {', '.join(f'`{mode}`' for mode in MODES)}. Images that "
+            description_md=f"In pixels: {', '.join(MODES)}. Images that "
             "fit already are copied byte for byte.",
         ),
         "upscale": Param(
@@ -93,15 +93,15 @@ def form(facts: DatasetFacts) -> dict[str, Param]:
         "s3_uri": _text(
             "Cloud",
             "Backup",
-            "`s3://bucket/prefix`. Empty: the Variable `imagenet_s3_uri`, else no backup; `none`: "
-            "no backup this time.",
+            "As s3://bucket/prefix. Empty: the Variable **imagenet_s3_uri**, else no backup. "
+            "**none**: no backup this time.",
             pattern=r"^(none|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?$",
         ),
         "ebs_volume_id": _text(
             "Cloud",
             "Volume to snapshot",
             "Id of the EBS volume under the data folder. Empty: the Variable "
-            "`imagenet_ebs_volume_id`, else no snapshot; `none`: no snapshot this time.",
+            "**imagenet_ebs_volume_id**, else no snapshot. **none**: no snapshot this time.",
             pattern=r"^(none|vol-[0-9a-f]{8,17})?$",
         ),
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import Variable
 
 from imagenet_etl.build import Build, freeze_settings, frozen_settings, new_build, open_storage
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import facts_of
+from imagenet_etl.errors import ConfigError
 from imagenet_etl.leases import Owner
 
 if TYPE_CHECKING:
@@ -42,7 +44,18 @@ def build_for(operator: StageOperator, context: Context) -> Build:
 
 
 def resolve(dataset: str, params: dict[str, Any]) -> Settings:
-    """Make settings of a run's params and the site's Variables."""
+    """Make settings of a run's params and the site's Variables.
+
+    Raises:
+        ConfigError: A value is out of its bounds, or a URL holds a password, which Airflow would
+            show to everyone who may see the run.
+    """
+    if "@" in urlsplit(params.get("source") or "").netloc:
+        raise ConfigError(
+            "the source URL holds a user or password",
+            expected="a URL without them",
+            remedy="Download the archive by hand and give its path",
+        )
     archive = facts_of(dataset).archives[0].name
     return Settings(
         dataset=dataset,

@@ -1,11 +1,10 @@
-"""FAULTS 9, 11 to 15: an archive that cannot be accepted ends the run with one line and no trace."""
+"""FAULTS 9, 11 to 15: an archive that cannot be accepted ends the run in one line, traceless."""
 
 import stat
+import warnings
 import zipfile
 
 import pytest
-
-from imagenet_etl.cli import main
 from tests.support.archives import (
     ARCHIVE,
     HTML,
@@ -16,6 +15,8 @@ from tests.support.archives import (
     tiny_zip,
     write_zip,
 )
+
+from imagenet_etl.cli import main
 
 ANNOTATIONS = "val/val_annotations.txt"
 STRANGE = {"train/n99999999/images/n99999999_0.JPEG": b"x"}
@@ -43,7 +44,7 @@ def prepare(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def refused(prepare, tmp_path):
-    """Run ``prepare``, make sure that it is refused in one line without a trace, return the line."""
+    """Run ``prepare``; make sure that it is refused without a trace, and return its one line."""
 
     def run(archive, expect="any"):
         before = sorted(tmp_path.iterdir())
@@ -53,8 +54,7 @@ def refused(prepare, tmp_path):
         assert errors[0].startswith("error: ")
         assert errors[0].isprintable()
         assert not (tmp_path / "data/datasets").exists()
-        left = [p for p in (tmp_path / "data/.staging").iterdir()]
-        assert left == []
+        assert list((tmp_path / "data/.staging").iterdir()) == []
         assert sorted(tmp_path.iterdir()) == sorted({*before, tmp_path / "data"})
         return errors[0]
 
@@ -179,10 +179,10 @@ def test_hostile_members(refused, tmp_path, entry, message):
 
 @pytest.mark.parametrize("second", ["val_0.JPEG", "VAL_0.jpeg"])
 def test_duplicates_and_case_collisions(refused, tmp_path, second):
-    members = [(name, data) for name, data in tiny_members(tmp_path).items()]
+    members = tiny_members(tmp_path).items()
     path = tmp_path / "x.zip"
-    with pytest.MonkeyPatch.context() as patch, zipfile.ZipFile(path, "w") as archive:
-        patch.setattr("warnings.warn", lambda *_, **__: None)  # zipfile's, about the duplicate
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # zipfile's, about the duplicate
         for name, data in [*members, (f"{ROOT}/val/images/{second}", b"again")]:
             archive.writestr(name, data)
     line = refused(path)

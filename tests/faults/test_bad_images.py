@@ -8,11 +8,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from imagenet_etl.errors import ConfigError, TooManyBadImages
-from imagenet_etl.records.recordio import list_line, read_frame, unpack_image
-from imagenet_etl.tables import read_table
-from imagenet_etl.verify import verify_folder
 from tests.support.archives import (
     ARCHIVE,
     HTML,
@@ -25,6 +20,11 @@ from tests.support.archives import (
     tiny_zip,
     write_zip,
 )
+
+from imagenet_etl.errors import ConfigError, TooManyBadImages
+from imagenet_etl.records.recordio import list_line, read_frame, unpack_image
+from imagenet_etl.tables import read_table
+from imagenet_etl.verify import verify_folder
 
 ROOT_FOLDER = Path(__file__).parents[2]
 JPEG = encoded(picture(64, 64, seed=9))

@@ -259,6 +259,7 @@ def test_4_changed_etag_is_noticed_when_the_server_ignores_if_range(
     run(server.url)
     run.assert_complete()
     assert len(server.requests) == 3
+    assert not run.aside.exists()  # noticed by its headers, not by its digest
 
 
 def test_4_changed_last_modified_is_noticed_when_the_server_ignores_if_range(
@@ -270,6 +271,7 @@ def test_4_changed_last_modified_is_noticed_when_the_server_ignores_if_range(
     run(server.url)
     run.assert_complete()
     assert len(server.requests) == 3
+    assert not run.aside.exists()  # noticed by its headers, not by its digest
 
 
 @pytest.mark.parametrize("second", [Answer(), Answer(ignore_range=True)], ids=["206", "200"])
@@ -384,7 +386,7 @@ def test_6_server_that_stays_busy_is_given_up_when_the_budget_is_spent(
 ) -> None:
     server.always = Answer(status=503)
     with pytest.raises(SourceUnavailable) as caught:
-        run(server.url, budget_s=0.1)
+        run(server.url, budget_s=0.5)
     assert isinstance(caught.value, TransientError)
     assert len(server.requests) > 2
     run.assert_nothing()
@@ -448,6 +450,13 @@ def test_8_redirect_to_another_host_carries_no_credentials(
     told = str(server.requests[0].headers)
     assert CANARY not in told
     assert "Authorization" not in told
+
+
+def test_8_redirect_to_another_port_carries_no_cookie(server: FaultServer, tmp_path: Path) -> None:
+    with FaultServer() as door:
+        door.always = Answer(redirect=server.url, headers={"Set-Cookie": f"s={CANARY}"})
+        secret_fetch(door.url, tmp_path / "a.part")
+    assert server.requests[0].headers["Cookie"] is None
 
 
 @pytest.mark.parametrize("location", ["/moved", "absolute"])
@@ -568,6 +577,17 @@ def test_40_secret_header_is_in_no_exception_log_or_file(
     told = "".join(traceback.format_exception(caught.value)) + repr(wanted)
     assert traces_of_secrets(told + everything_logged.text) == []
     assert files_with_secrets(run.data) == []
+
+
+def test_40_signed_location_and_cookie_are_not_logged_at_debug(
+    server: FaultServer, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    cookie: dict[str, str | None] = {"Set-Cookie": f"s={CANARY}"}
+    server.script = [Answer(redirect=f"/archive?key={CANARY}", headers=cookie)]
+    run(server.url)
+    assert CANARY in server.requests[1].path
+    assert traces_of_secrets(caplog.text) == []
 
 
 def test_40_secrets_of_a_url_are_not_in_the_stage_receipt(server: FaultServer, run: Run) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from tests.support.builds import tiny_build
 
-from imagenet_etl.build import Build, new_build
-from imagenet_etl.config import Settings
-from imagenet_etl.leases import Owner
+from imagenet_etl.build import Build
 from imagenet_etl.pipeline import run_stage
 from imagenet_etl.samples import SampleSize
 from imagenet_etl.samples.tiny_imagenet import build_tiny_imagenet
@@ -83,12 +82,7 @@ def tiny_zip(
 def build_of(folder: Path, archive: Path, **settings: Any) -> Build:
     """Return a build of a Tiny ImageNet archive with its data folder below ``folder``."""
     values = {"expect": "any", "workers": 1, "sources": {ARCHIVE: str(archive)}} | settings
-    values["data_dir"] = str(folder / "data")
-    return new_build(Settings("tiny_imagenet", **values), Owner("test"), _no_aws)
-
-
-def _no_aws(service: str) -> Any:
-    raise AssertionError(f"a local stage asked for {service}")
+    return tiny_build(folder / "data", **values)
 
 
 def run_stages(build: Build, last: str = "verify") -> dict[str, Any]:
@@ -129,8 +123,8 @@ class Entry:
 
 def raw_zip(entries: Iterable[Entry], comment: bytes = b"", count: int = -1) -> bytes:
     """Return a zip with exactly these headers, lies and all."""
-    body, directory, number = bytearray(), bytearray(), 0
-    for number, entry in enumerate(entries, 1):
+    body, directory, entries = bytearray(), bytearray(), list(entries)
+    for entry in entries:
         stored = entry.data
         if entry.method == 8:
             packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
@@ -148,7 +142,7 @@ def raw_zip(entries: Iterable[Entry], comment: bytes = b"", count: int = -1) -> 
         directory += struct.pack("<2L", entry.mode << 16, offset) + entry.name + extra
         body += b"PK\3\4" + struct.pack("<H", 20) + shared
         body += struct.pack("<2H", len(local_name), 0) + local_name + stored
-    number = number if count < 0 else count
+    number = len(entries) if count < 0 else count
     end = struct.pack(
         "<4s4H2LH", b"PK\5\6", 0, 0, number & 0xFFFF, number & 0xFFFF, len(directory), len(body),
         len(comment),

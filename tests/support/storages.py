@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagenet_etl.storage import LocalStorage, Storage
 from tests.support.moto_server import MotoServer
+
+from imagenet_etl.storage import LocalStorage, Storage
 
 KINDS = ("folder", "bucket")
 

@@ -1,16 +1,19 @@
 """FAULT 19: whatever is damaged in a published version, verifying it names the file."""
 
+import hashlib
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
+from tests.support.archives import build_of, run_stages, tiny_zip
 
 from imagenet_etl.errors import DatasetDamaged, SchemaTooNew
+from imagenet_etl.manifest import ManifestFile, parse_manifest
 from imagenet_etl.records.recordio import read_index
 from imagenet_etl.samples import SampleSize
 from imagenet_etl.verify import verify_folder
-from tests.support.archives import build_of, run_stages, tiny_zip
 
 SIZE = SampleSize(classes=2, train=3, val=2, test=1)
 SHARDS = [f"recordio/{split}/{split}_{number:05d}{suffix}"
@@ -128,6 +131,59 @@ def test_two_swapped_images_are_noticed(version):
     assert "imagefolder/train/n00000001/n00000001_" in refusal(version)
 
 
+def forge(version, name, data):
+    """Replace a file and its digest in the manifest: only the content can tell now."""
+    (version / name).write_bytes(data)
+    path = version / "manifest.json"
+    manifest = parse_manifest(path.read_bytes(), "manifest.json")
+    entry = ManifestFile(name, len(data), hashlib.sha256(data).hexdigest())
+    files = tuple(entry if file.name == name else file for file in manifest.files)
+    path.write_bytes(replace(manifest, files=files).to_json())
+
+
+@pytest.mark.parametrize(("field", "at"), [("label", 12), ("key", 16), ("image", 60)])
+def test_a_record_that_contradicts_the_table_is_noticed(version, field, at):
+    name = "recordio/val/val_00000.rec"
+    data = bytearray((version / name).read_bytes())
+    data[at] ^= 1
+    forge(version, name, bytes(data))
+    assert f"{name} is damaged: expected record" in refusal(version), field
+
+
+def test_an_index_that_contradicts_the_table_is_noticed(version):
+    name = "recordio/val/val_00000.idx"
+    forge(version, name, (version / name).read_bytes().replace(b"\t0\n", b"\t4\n"))
+    assert f"{name} is damaged: expected the keys and offsets of records.parquet" in refusal(
+        version
+    )
+    forge(version, name, b"no index\n")
+    assert f"{name} is damaged: found index line 1" in refusal(version)
+
+
+def test_a_table_that_lost_a_record_is_noticed(version):
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(version / "records.parquet")
+    assert table.num_rows == 20
+    pq.write_table(table.slice(1), version / "x")
+    forge(version, "records.parquet", (version / "x").read_bytes())
+    assert "records.parquet is damaged: expected 10 records of recordio, found 9" in refusal(
+        version
+    )
+
+
+def test_an_image_of_another_size_than_its_row_is_noticed(version):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(version / "records.parquet")
+    at = table.schema.get_field_index("width")
+    table = table.set_column(at, table.schema.field(at), pa.array([65] * 20, pa.int32()))
+    pq.write_table(table, version / "x")
+    forge(version, "records.parquet", (version / "x").read_bytes())
+    assert "is damaged: expected 65x64 pixels, found (64, 64)" in refusal(version)
+
+
 def test_a_manifest_that_was_edited_to_hide_a_missing_file_is_noticed(version):
     path = version / "manifest.json"
     fields = json.loads(path.read_text())
@@ -144,5 +200,5 @@ def test_what_is_no_version_is_refused(tmp_path, kind):
         path.mkdir()
     elif kind == "file":
         path.write_text("")
-    with pytest.raises(DatasetDamaged, match="x is no dataset version: expected manifest.json"):
+    with pytest.raises(DatasetDamaged, match=r"x is no dataset version: expected manifest\.json"):
         verify_folder(path)

@@ -8,6 +8,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS, Settings
 from imagenet_etl.errors import ConfigError
 

@@ -7,6 +7,7 @@ import pickle
 import re
 
 import pytest
+
 from imagenet_etl import errors
 from imagenet_etl.errors import EtlError, TerminalError, TransientError
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from imagenet_etl import files
 from imagenet_etl.errors import KeyExists, NotEnoughSpace, NotWritable, SchemaTooNew
 

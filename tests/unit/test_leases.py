@@ -5,23 +5,32 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.support import children
+from tests.support.moto_server import moto_server
+from tests.support.storages import KINDS, describe_new, opened
+
 from imagenet_etl import leases
 from imagenet_etl.errors import AlreadyRunning, LeaseLost, NotWritable
 from imagenet_etl.leases import Lease, Owner, acquire, kept_alive
 from imagenet_etl.processes import this_process
 from imagenet_etl.storage import LocalStorage
-from tests.support import children
-from tests.support.moto_server import moto_server
-from tests.support.storages import KINDS, describe_new, opened
 
 KEY = "work/tiny/locks/v1"
 MINE = Owner("run-1", "pack[0]")
 OTHER = Owner("run-2", "pack[0]")
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path, monkeypatch):
+    """Keep the staging of buckets, here and in child processes, out of the machine's own folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +188,7 @@ def test_files_that_a_network_file_system_leaves_behind_are_no_lease(storage):
 def test_the_loser_of_a_lease_cannot_go_on(storage):
     zombie = acquire(storage, KEY, Owner("run-1", "pack[0]", 1))
     acquire(storage, KEY, Owner("run-1", "pack[0]", 2))
-    with pytest.raises(LeaseLost, match="'run-1'.*generation 1, found 2"):
+    with pytest.raises(LeaseLost, match=r"'run-1'.*generation 1, found 2"):
         zombie.check()
     # A worker process rebuilds the lease from its job.
     with pytest.raises(LeaseLost):
@@ -379,7 +388,10 @@ def test_leases_can_join_and_leave_a_heartbeat(folder, fast):
 
 def test_one_failed_beat_is_no_loss(folder, fast, monkeypatch):
     lease = acquire(folder, KEY, MINE)
-    failures, real = [NotWritable("a hiccup"), OSError("another"), ValueError("a third")], folder.put
+    failures, real = (
+        [NotWritable("a hiccup"), OSError("another"), ValueError("a third")],
+        folder.put,
+    )
 
     def hiccup(key, data):
         if failures:

@@ -10,10 +10,11 @@ import time
 from typing import Any
 
 import pytest
+from tests.support import children
+
 from imagenet_etl import pool as pool_module
 from imagenet_etl.errors import BadArchive, TransientError, WorkerDied, WorkerStalled
 from imagenet_etl.pool import WorkerPool
-from tests.support import children
 
 WORKER = "tests.support.pool_echo_worker"
 DEATH_DEADLINE_S = 5.0
@@ -28,9 +29,7 @@ def job(do: str, **details: Any) -> dict[str, Any]:
 
 
 def run(pool: WorkerPool, *jobs: dict[str, Any], on_progress=None, on_tick=None) -> list[Any]:
-    return list(
-        pool.run(iter(jobs), on_progress or (lambda *_: None), on_tick or (lambda: None))
-    )
+    return list(pool.run(iter(jobs), on_progress or (lambda *_: None), on_tick or (lambda: None)))
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +146,7 @@ def test_a_worker_that_dies_before_its_first_job_is_noticed():
 def test_a_worker_that_died_while_idle_is_noticed_when_it_gets_a_job():
     def kill(_: Any, message: dict[str, Any]) -> None:
         os.kill(pool.pids[0], signal.SIGKILL)
-        assert children.wait_until(lambda: pool._workers[0].process.poll(), DEATH_DEADLINE_S)
+        assert children.wait_until(pool._workers[0].process.poll, DEATH_DEADLINE_S)
 
     with open_pool() as pool:
         run(pool, job("echo"))

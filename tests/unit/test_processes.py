@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from imagenet_etl.processes import ProcessId, this_process
 from tests.support import children
+
+from imagenet_etl.processes import ProcessId, this_process
 
 WHO = """
     import json, sys

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from imagenet_etl import progress
 from imagenet_etl.progress import metered
 

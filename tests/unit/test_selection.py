@@ -6,13 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.archives import build_of, run_stages, tiny_zip
 
 from imagenet_etl.config import SEGMENT_RECORDS
 from imagenet_etl.errors import CountMismatch
 from imagenet_etl.index import INDEX, PLAN
 from imagenet_etl.selection import cut, keyed, shuffled
 from imagenet_etl.tables import open_parquet
-from tests.support.archives import build_of, run_stages, tiny_zip
 
 WNIDS = ["n00000001", "n00000002", "n00000003"]
 

@@ -1,13 +1,6 @@
 from dataclasses import replace
 
 import pytest
-
-from imagenet_etl.archives.location import archives_of, open_archive
-from imagenet_etl.datasets import TINY_IMAGENET, ArchiveFacts
-from imagenet_etl.errors import ArchiveChanged, BadArchive, CountMismatch, UnexpectedMember
-from imagenet_etl.index import INDEX, SIDE_FILES, member_of
-from imagenet_etl.pipeline import run_stage
-from imagenet_etl.tables import read_table
 from tests.support.archives import (
     ARCHIVE,
     ROOT,
@@ -18,6 +11,13 @@ from tests.support.archives import (
     tiny_zip,
     write_zip,
 )
+
+from imagenet_etl.archives.location import archives_of, open_archive
+from imagenet_etl.datasets import TINY_IMAGENET, ArchiveFacts
+from imagenet_etl.errors import ArchiveChanged, BadArchive, CountMismatch, UnexpectedMember
+from imagenet_etl.index import INDEX, SIDE_FILES, member_of
+from imagenet_etl.pipeline import run_stage
+from imagenet_etl.tables import read_table
 
 TRAIN = "train/n00000001/images/n00000001_0.JPEG"
 

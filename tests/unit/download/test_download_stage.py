@@ -1,6 +1,7 @@
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -214,10 +215,19 @@ def test_other_source_is_trusted_only_with_a_digest(tmp_path: Path, server: Faul
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("noticed", [True, False])
 def test_run_that_lost_its_lease_publishes_nothing(
-    tmp_path: Path, server: FaultServer, final: Path
+    tmp_path: Path,
+    server: FaultServer,
+    final: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    noticed: bool,
 ) -> None:
-    """A process that was stopped for long wakes up while its successor is at work."""
+    """A process that was stopped for long wakes up while its successor is at work.
+
+    If its heartbeat notices, it stops writing at once; if not, it still must not publish.
+    """
+    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01 if noticed else 3600.0)
     first = build(tmp_path, server.url)
     server.script = [Answer(stall_at=len(CONTENT) - 1)]
     newer = Owner("r1", attempt=2)  # a second try of the same run takes over at once
@@ -227,12 +237,17 @@ def test_run_that_lost_its_lease_publishes_nothing(
             if not server.resumed.is_set():
                 key = f"{first.work}/locks/download-{FACTS.name}"
                 leases.acquire(first.storage, key, newer)
+                for thread in threading.enumerate() if noticed else ():
+                    if thread.name == "heartbeat":
+                        thread.join(10.0)
                 server.resumed.set()
 
     with pytest.raises(LeaseLost):
         verified_archive(first, FACTS, TakenOver())
     assert not final.exists()
     assert not final.with_name(f"{final.name}.receipt.json").exists()
+    part = final.with_name(f"{final.name}.part")
+    assert (part.stat().st_size < len(CONTENT)) is noticed
 
 
 def test_waiting_for_another_run_ends(

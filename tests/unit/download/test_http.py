@@ -72,6 +72,28 @@ def test_length_is_learned_from_the_first_range(server: FaultServer, path: Path)
     ]  # fmt: skip
 
 
+def test_server_that_sends_less_than_the_range_is_asked_for_the_rest(
+    server: FaultServer, path: Path
+) -> None:
+    short = Answer(
+        status=206, ignore_range=True, body=CONTENT[99_999:150_000],
+        headers={"Content-Range": f"bytes 99999-149999/{len(CONTENT)}", "ETag": None},
+    )  # fmt: skip
+    server.script = [Answer(chunked=True, cut_at=99_999), short]
+    get(Wanted("a", server.url, "zip"), path)
+    assert path.read_bytes() == CONTENT
+    assert server.requests[2].headers["Range"] == "bytes=150000-"
+
+
+def test_patience_starts_with_the_download(server: FaultServer, path: Path) -> None:
+    server.script = [Answer(status=503)]
+    patience = Patience(budget_s=5.0, base_s=0.001)
+    patience._since -= 100.0  # it was made long before, while another run held the archive
+    with PartFile(path) as part:
+        fetch(Wanted("a", server.url, "zip"), part, Meter("a", 0, "B"), patience)
+    assert path.read_bytes() == CONTENT
+
+
 def test_without_a_validator_nothing_is_resumed(server: FaultServer, path: Path) -> None:
     bare: dict[str, str | None] = {"ETag": None, "Last-Modified": None}
     server.script = [Answer(headers=bare, cut_at=99_999), Answer(headers=bare)]

@@ -1,16 +1,17 @@
 import io
 import struct
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.support.archives import encoded, picture
 
 from imagenet_etl.errors import BadImage
 from imagenet_etl.images.jpeg import EOI, exif_orientation, is_jpeg, probe_jpeg
-from tests.support.archives import encoded, picture
 
 SAMPLES = Path(__file__).parents[3] / "../shared/data/imagenet-samples.tar"
 
@@ -79,9 +80,15 @@ def test_a_thumbnail_in_exif_is_not_taken_for_the_image():
     thumbnail = encoded(picture(8, 8))
     data = with_segment(encoded(picture(40, 30)), 0xE1, b"Exif\0\0" + TIFF + b"\0\0" + thumbnail)
     assert (probe_jpeg(data).width, probe_jpeg(data).height) == (40, 30)
-    headers = len(data) - len(encoded(picture(40, 30))) + 2
-    with pytest.raises(BadImage):
-        probe_jpeg(data[: headers + 300])  # it holds the thumbnail's end, not the image's
+    cut = data[:-40]
+    assert EOI in cut, "the thumbnail's end is there, the image's is not"
+    with pytest.raises(BadImage, match="end-of-image marker"):
+        probe_jpeg(cut)
+
+
+def test_a_stuffed_byte_among_the_headers_is_no_marker():
+    with pytest.raises(BadImage, match="broken marker structure"):
+        probe_jpeg(with_segment(encoded(picture(20, 10)), 0x00, b"payload"))
 
 
 def test_fill_bytes_before_a_marker_are_passed_over():
@@ -134,10 +141,8 @@ def test_broken_structure_is_refused_with_its_reason(data, reason):
 
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_nothing_but_bad_image(data):
-    try:
+    with suppress(BadImage):
         probe_jpeg(b"\xff\xd8\xff" + data)
-    except BadImage:
-        pass
 
 
 SMALL_JPEG = with_segment(encoded(picture(8, 8)), 0xE1, b"Exif\0\0" + ROTATED)

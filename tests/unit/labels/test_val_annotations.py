@@ -1,9 +1,9 @@
 import pytest
+from tests.support.archives import ARCHIVE, ROOT, build_of, run_stages, tiny_members, tiny_zip
 
 from imagenet_etl.errors import BadArchive, LabelError
 from imagenet_etl.labels.val_annotations import parse_annotations, parse_words
 from imagenet_etl.tables import read_table
-from tests.support.archives import ARCHIVE, ROOT, build_of, run_stages, tiny_members, tiny_zip
 
 ANNOTATIONS = "val/val_annotations.txt"
 

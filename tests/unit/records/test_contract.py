@@ -116,6 +116,17 @@ def test_a_full_disk_leaves_nothing_whether_it_shows_at_a_write_or_at_the_commit
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_does_not_keep_a_writer_from_discarding(tmp_path, output, small_disk):
+    """What is still buffered cannot be written any more when the files are closed."""
+    with (
+        pytest.raises((KeyboardInterrupt, OSError)),
+        writer_for(output, tmp_path / "out", "train_00000") as writer,
+    ):
+        writer.write(record(0, "n00000001", bytes(100_000)))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_that_exists_is_overwritten(tmp_path, output):
     write(output, tmp_path / "out")
     before = files_below(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Byte for byte what MXNet 1.9.1 writes; tests/golden/recordio/README.md tells how it was called."""
+"""Byte for byte what MXNet 1.9.1 writes; golden/recordio/README.md tells how it was called."""
 
 from pathlib import Path
 

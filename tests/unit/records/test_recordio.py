@@ -1,4 +1,5 @@
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -174,7 +175,7 @@ def test_joined_segments_equal_what_one_writer_makes(tmp_path, cuts):
     bounds = [0, *cuts, len(records)]
     parts = [
         write(tmp_path, f"part{n}", records[start:stop])
-        for n, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for n, (start, stop) in enumerate(pairwise(bounds))
     ]
     joined, starts = concatenate(parts, tmp_path, "joined")
     whole = write(tmp_path, "whole", records)

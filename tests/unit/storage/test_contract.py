@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support import children
+from tests.support.moto_server import MotoServer, moto_server
+from tests.support.storages import KINDS, describe_new, opened
+
 from imagenet_etl.errors import (
     ArchiveChanged,
     CloudNotFound,
@@ -27,9 +32,13 @@ from imagenet_etl.processes import this_process
 from imagenet_etl.storage import LocalStorage, Storage
 from imagenet_etl.storage import s3 as s3_module
 from imagenet_etl.storage.s3 import S3Storage
-from tests.support import children
-from tests.support.moto_server import MotoServer, moto_server
-from tests.support.storages import KINDS, describe_new, opened
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path, monkeypatch):
+    """Keep the staging of buckets, here and in child processes, out of the machine's own folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +266,7 @@ def test_publish_tree_refuses_a_target_that_is_a_file(storage):
 
 def test_publish_tree_wants_a_mark(storage):
     storage.put("work/tree/a", b"")
-    with pytest.raises(FileNotFoundError, match="manifest.json"):
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
         storage.publish_tree("work/tree", "datasets/v1", "manifest.json")
     assert keys(storage, "datasets") == []
 
@@ -347,16 +356,18 @@ STAGE_AND_WAIT = """
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_staging_of_the_dead_is_swept_and_of_the_living_kept(kind, tmp_path, moto, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+def test_staging_of_the_dead_is_swept_and_of_the_living_kept(kind, tmp_path, moto):
     description = describe_new(kind, tmp_path, moto)
     with (
         opened(description) as storage,
         children.python(STAGE_AND_WAIT, description) as first,
         children.python(STAGE_AND_WAIT, description) as second,
     ):
-        mine, dead, alive = storage.staging(), Path(children.told(first)), Path(children.told(second))
+        mine, dead, alive = (
+            storage.staging(),
+            Path(children.told(first)),
+            Path(children.told(second)),
+        )
         assert storage.sweep_staging() == 0
         first.kill()
         first.wait()
@@ -592,7 +603,11 @@ def test_a_server_that_is_gone_is_a_transient_error(tmp_path):
         "s3", retries={"max_attempts": 0}, connect_timeout=2
     )
     storage = S3Storage(gone, "s3://bucket")
-    for call in (lambda: storage.stat("a"), lambda: storage.read("a"), lambda: storage.put("a", b"")):
+    for call in (
+        lambda: storage.stat("a"),
+        lambda: storage.read("a"),
+        lambda: storage.put("a", b""),
+    ):
         with pytest.raises(CloudUnavailable, match="s3://bucket"):
             call()
 
