@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ RUN_SCHEMA = 1
 _IDENTITY = ("sources", "formats", "resize", "upscale", "quality", "shards", "val_shards", "seed",
              "max_bad", "expect")  # fmt: skip
 
+
+def _no_lock() -> None:
+    """Accept: without a lock there is nothing to lose."""
+
+
 AwsClient = Callable[[str], Any]
 """Makes a boto3 client for a service name such as ``s3``."""
 
@@ -35,6 +40,8 @@ class Build:
         storage: Where data lives.
         owner: Who holds the locks.
         aws: Makes AWS clients; only the cloud stages call it.
+        check_owner: Raises ``LeaseLost`` when another run took the version over; called before
+            anything is given a final name or called done.
     """
 
     settings: Settings
@@ -42,6 +49,7 @@ class Build:
     storage: Storage
     owner: leases.Owner
     aws: AwsClient
+    check_owner: Callable[[], None] = _no_lock
 
     @property
     def work(self) -> str:
@@ -56,12 +64,16 @@ class Build:
     @property
     def lock_key(self) -> str:
         """Key of the lock: one for each version name, or for each set of deciding settings."""
-        name = self.settings.version or f"auto-{digest_of(self.settings.select(_IDENTITY))[:12]}"
+        identity = digest_of(self.settings.select(_IDENTITY))[:12]
+        version = self.settings.version
+        name = f"version-{version}" if version else f"settings-{identity}"
         return f"{self.work}/locks/{name}"
 
     @contextmanager
-    def locked(self, *, hand_on: bool = False, will_retry: bool = False) -> Iterator[None]:
+    def locked(self, *, hand_on: bool = False, will_retry: bool = False) -> Iterator[Build]:
         """Own the dataset version for the block, and clean up after dead predecessors.
+
+        Yields this build with a ``check_owner`` that looks whether it still owns the version.
 
         Args:
             hand_on: On success keep the lock parked for the run's next task, else release it.
@@ -76,7 +88,7 @@ class Build:
         keep = False
         try:
             with leases.kept_alive(self.storage, lease):
-                yield
+                yield replace(self, check_owner=lease.check)
             keep = hand_on
         except TransientError:
             keep = will_retry

@@ -216,7 +216,7 @@ def _build(args: argparse.Namespace) -> Build:
 
 def _prepare(args: argparse.Namespace) -> None:
     build = _build(args)
-    with build.locked():
+    with build.locked() as build:
         for name in build.facts.stages:
             _run_and_tell(build, name)
         verified = find_receipt(build, "verify")
@@ -231,7 +231,7 @@ def _one_stage(args: argparse.Namespace) -> None:
         print(f"{args.dataset}: all good, " + _told(counts))
         return
     build = _build(args)
-    with build.locked():
+    with build.locked() as build:
         while True:
             try:
                 _run_and_tell(build, args.stage)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 from imagenet_etl import leases
 from imagenet_etl.assembly import assemble
-from imagenet_etl.build import Build
 from imagenet_etl.errors import DatasetDamaged, TooManyBadImages, VersionConflict
 from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pack_worker import PackJob
@@ -125,20 +123,56 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
     missing = [segment for segment in segments if segment.number not in done]
     if not missing:
         return
-    held: dict[str, leases.Lease] = {}
     workers = min(build.settings.worker_count(), len(missing))
     with (
-        leases.kept_alive(build.storage) as heartbeat,
+        _Held(place) as held,
         metered("pack", sum(s.records for s in missing), "images") as meter,
         WorkerPool("imagenet_etl.pack_worker", workers, asdict(_pack_job(place))) as pool,
     ):
-        jobs = _jobs(place, missing, held, heartbeat)
-        for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), heartbeat.check):
+        jobs = (held.lease(segment) for segment in missing)
+        for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), held.check):
             done[job["segment"]["number"]] = receipt
-            lease = held.pop(job["lease"])
-            heartbeat.remove(lease)
-            lease.release()
+            held.give_back(job)
             _check_budget(done, budget, expected)
+
+
+class _Held:
+    """The leases of the segments that are with the workers; all are given back at the end."""
+
+    def __init__(self, place: Place) -> None:
+        self._storage = place.build.storage
+        self._owner = place.build.owner
+        self._base = f"{place.base}/leases"
+        self._leases: dict[str, leases.Lease] = {}
+        self._heartbeat = leases.Heartbeat(self._storage, [])
+        self.check = self._heartbeat.check
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._heartbeat.stop()
+        for lease in self._leases.values():
+            lease.release()
+
+    def lease(self, segment: Segment) -> Job:
+        """Return a worker's job, leased at the moment when the worker takes it."""
+        key = f"{self._base}/segment-{segment.number:05d}"
+        lease = self._leases[key] = leases.acquire(self._storage, key, self._owner)
+        self._heartbeat.add(lease)
+        return {
+            "name": f"segment {segment.number} ({segment.split})",
+            "segment": asdict(segment),
+            "lease": key,
+            "fence": lease.fence,
+            "owner": asdict(self._owner),
+        }
+
+    def give_back(self, job: Job) -> None:
+        """Release the lease of a finished job."""
+        lease = self._leases.pop(job["lease"])
+        self._heartbeat.remove(lease)
+        lease.release()
 
 
 def _pack_job(place: Place) -> PackJob:
@@ -154,29 +188,6 @@ def _pack_job(place: Place) -> PackJob:
         quality=settings.quality,
         max_pixels=place.build.facts.max_pixels,
     )
-
-
-def _jobs(
-    place: Place,
-    missing: list[Segment],
-    held: dict[str, leases.Lease],
-    heartbeat: leases.Heartbeat,
-) -> Iterator[Job]:
-    """Yield a job a segment, leased at the moment when a worker takes it."""
-    build: Build = place.build
-    for segment in missing:
-        lease = leases.acquire(
-            build.storage, f"{place.base}/leases/segment-{segment.number:05d}", build.owner
-        )
-        held[lease.key] = lease
-        heartbeat.add(lease)
-        yield {
-            "name": f"segment {segment.number} ({segment.split})",
-            "segment": asdict(segment),
-            "lease": lease.key,
-            "fence": lease.fence,
-            "owner": asdict(build.owner),
-        }
 
 
 def _count(meter: Meter, told: dict[str, int]) -> None:

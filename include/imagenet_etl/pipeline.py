@@ -160,5 +160,6 @@ def _run(place: Place, stage: Stage) -> Receipt:
         identity=result.identity,
         seconds=round(time.monotonic() - start, 3),
     )
+    build.check_owner()
     build.storage.put(f"{place.base}/receipt.json", receipt.to_json())
     return receipt

@@ -37,6 +37,7 @@ def verify(place: Place) -> Result:
             raise tree.damaged(MANIFEST, "the manifest of this build", "another one")
     else:
         build.storage.put(f"{packed.base}/{MANIFEST}", manifest.to_json())
+        build.check_owner()
         try:
             build.storage.publish_tree(packed.base, final, MANIFEST)
         except KeyExists as error:

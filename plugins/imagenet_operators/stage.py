@@ -65,8 +65,8 @@ class StageOperator(BaseOperator):
         try:
             build = build_for(self, context)
             retries_left = context["ti"].try_number <= self.retries
-            with build.locked(hand_on=not self.is_last, will_retry=retries_left):
-                yield build
+            with build.locked(hand_on=not self.is_last, will_retry=retries_left) as owned:
+                yield owned
         except StillPending:
             raise
         except NothingToDo as reason:

@@ -88,7 +88,7 @@ def build_of(folder: Path, archive: Path, **settings: Any) -> Build:
 def run_stages(build: Build, last: str = "verify") -> dict[str, Any]:
     """Run the stages up to ``last`` as one locked run; return their receipts."""
     receipts = {}
-    with build.locked():
+    with build.locked() as build:
         for name in STAGES[: STAGES.index(last) + 1]:
             receipts[name] = run_stage(build, name).receipt
     return receipts

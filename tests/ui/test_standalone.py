@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import ROOT
+from tests.support.airflow_runs import files_below
 from tests.support.children import is_running, wait_until
 
 from imagenet_etl.samples import SAMPLES, SampleSize
@@ -122,6 +123,18 @@ def test_triggered_run_ends_green_with_its_own_packing_processes(
     assert {tasks.pop("back_up_to_s3"), tasks.pop("snapshot_ebs")} == {"skipped"}
     assert set(tasks.values()) == {"success"}
     assert verify_folder(airflow.data_dir / f"datasets/{DAG}/v1")["records"] == 1300
+
+
+def test_cleared_task_does_not_repeat_its_work(airflow: Airflow, conf: dict[str, Any]) -> None:
+    run = airflow.trigger(**conf, version="v1")
+    assert airflow.finished(run) == "success"
+    before = files_below(airflow.data_dir / f"datasets/{DAG}/v1")
+    body = {"dry_run": False, "dag_run_id": run, "task_ids": ["pack"], "only_failed": False,
+            "include_downstream": True}  # fmt: skip
+    airflow.http.post(f"/api/v2/dags/{DAG}/clearTaskInstances", json=body).raise_for_status()
+    assert airflow.finished(run) == "success"
+    assert set(airflow.tasks(run).values()) == {"skipped"}
+    assert files_below(airflow.data_dir / f"datasets/{DAG}/v1") == before
 
 
 def test_cancelled_task_leaves_no_process_and_its_work_is_kept(

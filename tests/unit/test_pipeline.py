@@ -10,7 +10,13 @@ from tests.support.archives import STAGES, build_of, run_stages, tiny_zip
 
 from imagenet_etl.build import Build, freeze_settings, frozen_settings
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import ConfigError, DatasetDamaged, StageNotDone, VersionConflict
+from imagenet_etl.errors import (
+    ConfigError,
+    DatasetDamaged,
+    LeaseLost,
+    StageNotDone,
+    VersionConflict,
+)
 from imagenet_etl.leases import PARKED_FOR_S, Owner, acquire
 from imagenet_etl.pipeline import find_receipt, receipts_up_to, run_stage
 from imagenet_etl.storage import LocalStorage
@@ -25,7 +31,7 @@ def archive(tmp_path: Path) -> Path:
 
 def ran(build: Build) -> list[str]:
     """Run all stages; return the names of those that had something to do."""
-    with build.locked():
+    with build.locked() as build:
         return [name for name in STAGES if not run_stage(build, name).reused]
 
 
@@ -149,6 +155,17 @@ def test_lock_stays_parked_between_the_tasks_of_a_run(tmp_path: Path, archive: P
         pass
     lease = acquire(build.storage, build.lock_key, Owner("another run"))
     assert lease.fence == 2
+
+
+def test_run_whose_lock_was_taken_over_gives_nothing_a_final_name(
+    tmp_path: Path, archive: Path
+) -> None:
+    build = build_of(tmp_path, archive, version="v1")
+    run_stages(build, "pack")
+    with pytest.raises(LeaseLost), build.locked() as owned:
+        build.storage.create(f"{build.lock_key}/00000009.json", b"{}")
+        run_stage(owned, "verify")
+    assert not (tmp_path / "data/datasets").exists()
 
 
 def test_failed_run_gives_its_lock_back(tmp_path: Path, archive: Path) -> None:
