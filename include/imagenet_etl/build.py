@@ -94,10 +94,11 @@ class Build:
             keep = will_retry
             raise
         finally:
-            if lease.is_held():
-                lease.beat(parked=keep, released=not keep)
+            # On a full disk giving the lock back needs the room that staging takes.
             self.storage.close_staging()
             self.storage.sweep_staging()
+            lease.release(parked=keep)
+            self.storage.close_staging()
 
 
 def open_storage(data_dir: str) -> Storage:

@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EtlError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return TRANSIENT if isinstance(error, TransientError) else TERMINAL
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return TERMINAL
     except KeyboardInterrupt:
         print("stopped; finished work is kept for the next run", file=sys.stderr)
         return TRANSIENT
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(prepare)
     prepare.set_defaults(run=_prepare)
     for name, stage in STAGES.items():
-        summary = (stage.run.__doc__ or "").splitlines()[0]
+        summary = _summary(stage.run.__doc__ or "")
         if name == "verify":
             summary = "check a published version in DIR; with a dataset name, run the stage"
         command = commands.add_parser(name, help=summary, description=summary)
@@ -79,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=_one_stage, stage=name)
     _add_sample(commands)
     return parser
+
+
+def _summary(docstring: str) -> str:
+    """Return a docstring's first line as argparse likes it."""
+    line = docstring.splitlines()[0].replace("``", "").rstrip(".")
+    return line[:1].lower() + line[1:]
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

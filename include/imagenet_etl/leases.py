@@ -10,6 +10,7 @@ file systems and buckets behave alike.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -18,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from imagenet_etl.errors import AlreadyRunning, LeaseLost
+from imagenet_etl.errors import AlreadyRunning, LeaseLost, StorageError, TransientError
 from imagenet_etl.processes import ProcessId, this_process
 from imagenet_etl.storage import Storage
 
+log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
 PARKED_FOR_S = 900.0
@@ -83,10 +85,16 @@ class Lease:
         }
         self._storage.put(f"{self.key}/{self.fence:08d}.beat.json", json.dumps(beat).encode())
 
-    def release(self) -> None:
-        """Give the lease back, unless it was lost already."""
-        if self.is_held():
-            self.beat(released=True)
+    def release(self, *, parked: bool = False) -> None:
+        """Give the lease back, or park it, unless it was lost already.
+
+        Trouble is only logged: it must not hide why a block ended, and the lease goes stale anyway.
+        """
+        try:
+            if self.is_held():
+                self.beat(parked=parked, released=not parked)
+        except (StorageError, TransientError) as trouble:
+            log.warning("%s could not be given back, it goes stale instead: %s", self.key, trouble)
 
 
 def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -> Lease:

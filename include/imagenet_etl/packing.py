@@ -152,6 +152,7 @@ class _Held:
 
     def __exit__(self, *_: object) -> None:
         self._heartbeat.stop()
+        self._storage.sweep_staging()  # the workers are gone; on a full disk their room is needed
         for lease in self._leases.values():
             lease.release()
 

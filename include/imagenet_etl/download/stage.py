@@ -154,8 +154,8 @@ def _adopt(build: Build, note: Note, path: Path, expected: Expected, key: str) -
     """
     if not expected.is_proof:
         raise ConfigError(
-            f"{path} is there already, of unknown origin",
-            remedy=f"Remove it, or use it with --source {note.archive.name}={path}",
+            f"{path} is there already, and nothing proves that it came from {note.source}",
+            remedy=f"Use it with --source {note.archive.name}={path}, or remove it to fetch anew",
         )
     return _verify(build, note, path, expected, key)
 
