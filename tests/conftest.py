@@ -2,7 +2,12 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.moto_server import MotoServer, moto_server
 
 ROOT = Path(__file__).resolve().parents[1]
 _HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
@@ -19,3 +24,17 @@ os.environ |= {
 # Nothing on the developer's machine may lend a test its AWS account.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
+
+
+@pytest.fixture(scope="module")
+def moto_of_module() -> Iterator[MotoServer]:
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture
+def moto(moto_of_module: MotoServer) -> Iterator[MotoServer]:
+    """AWS on the loopback, empty for each test."""
+    yield moto_of_module
+    # moto keeps its state for the whole process, whatever server shows it.
+    httpx.post(f"{moto_of_module.url}/moto-api/reset").raise_for_status()

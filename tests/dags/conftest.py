@@ -8,10 +8,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from tests.support.airflow_runs import Run, aws_connection, run_dag
-from tests.support.moto_server import MotoServer, moto_server
+from tests.support.moto_server import MotoServer
 
 from imagenet_etl.samples import SAMPLES, SampleSize
 
@@ -39,14 +38,6 @@ def archive_url(archive: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/{archive.name}"
         server.shutdown()
-
-
-@pytest.fixture
-def moto() -> Iterator[MotoServer]:
-    with moto_server() as server:
-        yield server
-        # moto keeps its state for the whole process, whatever server shows it.
-        httpx.post(f"{server.url}/moto-api/reset").raise_for_status()
 
 
 @dataclass

@@ -39,3 +39,15 @@ def opened(description: str) -> Iterator[Storage]:
         yield storage
     finally:
         storage.close_staging()
+
+
+def staged(storage: Storage, data: bytes, name: str = "finished") -> Path:
+    """Write a file to the staging folder, ready to be published."""
+    path = storage.staging() / name
+    path.write_bytes(data)
+    return path
+
+
+def keys(storage: Storage, prefix: str) -> list[str]:
+    """Return the keys below a prefix in the order that the storage lists them."""
+    return [key for key, _ in storage.list(prefix)]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.moto_server import moto_server
-from tests.support.storages import KINDS, describe_new, opened
 
 from imagenet_etl import tables
 from imagenet_etl.errors import DatasetDamaged, SchemaTooNew
@@ -18,24 +14,7 @@ from imagenet_etl.tables import batched, open_parquet, read_table, versioned, wr
 
 SCHEMA = versioned([("key", pa.int64()), ("name", pa.string())])
 
-
-@pytest.fixture(autouse=True)
-def temporary_folder(tmp_path, monkeypatch):
-    """Keep the staging of buckets, here and in child processes, out of the machine's own folder."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(params=KINDS)
-def storage(request, tmp_path, moto):
-    with opened(describe_new(request.param, tmp_path, moto)) as storage:
-        yield storage
+pytestmark = pytest.mark.usefixtures("temporary_folder")
 
 
 def publish(storage, rows, schema=SCHEMA) -> int:

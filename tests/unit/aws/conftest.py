@@ -1,24 +1,13 @@
 """A published version and AWS on the loopback."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from tests.support.archives import build_of, run_stages, tiny_zip
-from tests.support.moto_server import MotoServer, moto_server
 
 from imagenet_etl.build import Build
-
-
-@pytest.fixture
-def moto() -> Iterator[MotoServer]:
-    with moto_server() as server:
-        yield server
-        # moto keeps its state for the whole process, whatever server shows it.
-        httpx.post(f"{server.url}/moto-api/reset").raise_for_status()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,75 @@
+"""Downloads of one archive from a server that misbehaves, and what must be left of them."""
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.builds import tiny_build
+from tests.support.fault_server import FaultServer
+
+from imagenet_etl.build import Build
+from imagenet_etl.datasets import facts_of
+from imagenet_etl.download.notes import Note
+from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.stage import verified_archive
+
+FACTS = facts_of("tiny_imagenet").archives[0]
+MIB = 1 << 20
+CUT = MIB + 12_345
+CANARY = "CANARY7f3e"
+
+
+def archive_bytes(seed: int = 1, size: int = 3 * MIB + 777) -> bytes:
+    return b"PK\x03\x04" + random.Random(seed).randbytes(size - 4)
+
+
+CONTENT, OTHER = archive_bytes(1), archive_bytes(2)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Run:
+    """Runs the download of one data folder, as often as a test asks."""
+
+    data: Path
+
+    @property
+    def final(self) -> Path:
+        return self.data / "archives" / "tiny_imagenet" / FACTS.name
+
+    @property
+    def part(self) -> Path:
+        return self.final.with_name(FACTS.name + ".part")
+
+    @property
+    def aside(self) -> Path:
+        return self.final.with_name(FACTS.name + ".mismatch")
+
+    def build(self, url: str) -> Build:
+        owner = f"run-{random.randbytes(4).hex()}"
+        return tiny_build(self.data, owner, sources={FACTS.name: url}, expect="any")
+
+    def __call__(self, url: str, budget_s: float = 5.0, sha256: str = SHA256) -> tuple[Note, int]:
+        patience = Patience(budget_s=budget_s, base_s=0.001)
+        return verified_archive(self.build(f"{url}#sha256={sha256}"), FACTS, patience)
+
+    def assert_complete(self, content: bytes = CONTENT) -> None:
+        assert self.final.read_bytes() == content
+        receipt = json.loads(self.final.with_name(FACTS.name + ".receipt.json").read_text())
+        assert receipt["digests"]["sha256"] == hashlib.sha256(content).hexdigest()
+        assert not self.part.exists()
+        assert not self.journal.exists()
+
+    @property
+    def journal(self) -> Path:
+        return self.part.with_name(self.part.name + ".journal")
+
+    def assert_nothing(self) -> None:
+        assert not self.final.exists()
+        assert not self.final.with_name(FACTS.name + ".receipt.json").exists()
+
+
+def ranges(server: FaultServer) -> list[str | None]:
+    return [request.headers["Range"] for request in server.requests]

@@ -1,0 +1,165 @@
+"""What only a storage in a bucket must do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.moto_server import MotoServer
+from tests.support.storages import describe_new, keys, opened, staged
+
+from imagenet_etl.errors import ArchiveChanged, CloudNotFound, CloudUnavailable
+from imagenet_etl.storage import s3 as s3_module
+from imagenet_etl.storage.s3 import S3Storage
+
+pytestmark = pytest.mark.usefixtures("temporary_folder")
+
+
+@pytest.fixture
+def bucket(tmp_path, moto):
+    with opened(describe_new("bucket", tmp_path, moto)) as storage:
+        assert isinstance(storage, S3Storage)
+        yield storage
+
+
+def test_a_bucket_has_no_local_path(bucket):
+    assert bucket.local_path("a") is None
+
+
+def test_a_bucket_refuses_to_read_on_in_a_replaced_object(bucket):
+    bucket.put("a", b"old")
+    with bucket.open("a") as file:
+        bucket.put("a", b"new")
+        with pytest.raises(ArchiveChanged, match="/a was replaced"):
+            file.read_at(0, 3)
+        bucket.delete("a")
+        with pytest.raises(ArchiveChanged, match="removed"):
+            file.read_at(0, 3)
+
+
+class _Wrapped:
+    """A client with one method replaced."""
+
+    def __init__(self, client: Any, **methods: Any) -> None:
+        self._client = client
+        self.__dict__.update(methods)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_a_put_whose_reply_was_lost_counts_as_made(bucket, moto):
+    client = moto.client("s3")
+
+    def repeat(**request: Any) -> Any:
+        client.put_object(**request)
+        request["Body"].seek(0)
+        return client.put_object(**request)  # the SDK's own retry
+
+    retrying = S3Storage(_Wrapped(client, put_object=repeat), bucket.url)
+    assert retrying.create("a", b"x")
+    assert not retrying.create("a", b"x")
+    retrying.publish("b", staged(retrying, b"y"))
+    assert bucket.read("b") == b"y"
+    retrying.close_staging()
+
+
+def test_a_conflicting_write_is_tried_again(bucket, moto, monkeypatch):
+    from botocore.exceptions import ClientError
+
+    monkeypatch.setattr(s3_module, "_PAUSE_S", 0.0)
+    client, left = moto.client("s3"), [2]
+
+    def conflict(**request: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            request["Body"].read()
+            raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
+        return client.put_object(**request)
+
+    storage = S3Storage(_Wrapped(client, put_object=conflict), bucket.url)
+    assert storage.create("a", b"whole")
+    assert bucket.read("a") == b"whole"
+    left[0] = 1000
+    with pytest.raises(CloudUnavailable, match="/b is being written"):
+        storage.create("b", b"x")
+
+
+def test_a_tree_whose_mover_died_is_moved_again(bucket, moto):
+    for name in ("manifest.json", "a", "b"):
+        bucket.put(f"work/tree/{name}", name.encode())
+    client = moto.client("s3")
+
+    def die(origin: Any, target_bucket: str, key: str) -> None:
+        if key.endswith("/b"):
+            raise KeyboardInterrupt
+        client.copy(origin, target_bucket, key)
+
+    dying = S3Storage(_Wrapped(client, copy=die), bucket.url)
+    with pytest.raises(KeyboardInterrupt):
+        dying.publish_tree("work/tree", "datasets/v1", "manifest.json")
+    assert keys(bucket, "datasets") == ["datasets/v1/a"]
+    bucket.put("datasets/v1/stale", b"")
+    bucket.publish_tree("work/tree", "datasets/v1", "manifest.json")
+    assert keys(bucket, "datasets/v1") == [
+        f"datasets/v1/{name}" for name in ("a", "b", "manifest.json")
+    ]
+
+
+def test_the_mark_of_a_tree_appears_last(bucket, moto):
+    for name in ("a.json", "b", "c"):  # the mark comes first in order
+        bucket.put(f"work/tree/{name}", b"")
+    client, seen = moto.client("s3"), []
+
+    def look(origin: Any, target_bucket: str, key: str) -> None:
+        seen.append(bucket.stat("datasets/v1/a.json"))
+        client.copy(origin, target_bucket, key)
+
+    S3Storage(_Wrapped(client, copy=look), bucket.url).publish_tree(
+        "work/tree", "datasets/v1", "a.json"
+    )
+    assert seen == [None, None]
+    assert bucket.stat("datasets/v1/a.json") is not None
+
+
+def test_a_missing_bucket_is_named(moto):
+    storage = S3Storage(moto.client("s3"), "s3://never-made/prefix")
+    with pytest.raises(CloudNotFound, match="never-made"):
+        storage.put("a", b"")
+    with pytest.raises(CloudNotFound, match="never-made"):
+        list(storage.list("a"))
+
+
+def test_a_server_that_is_gone_is_a_transient_error(tmp_path):
+    gone = MotoServer("http://127.0.0.1:9").client(
+        "s3", retries={"max_attempts": 0}, connect_timeout=2
+    )
+    storage = S3Storage(gone, "s3://bucket")
+    for call in (
+        lambda: storage.stat("a"),
+        lambda: storage.read("a"),
+        lambda: storage.put("a", b""),
+    ):
+        with pytest.raises(CloudUnavailable, match="s3://bucket"):
+            call()
+
+
+def test_an_answer_cut_off_while_an_object_is_read_is_a_transient_error(bucket, moto):
+    from botocore.exceptions import ResponseStreamingError
+
+    class Body:
+        def read(self) -> bytes:
+            raise ResponseStreamingError(error="cut off")
+
+    bucket.put("a", b"x")
+    cut = _Wrapped(moto.client("s3"), get_object=lambda **_: {"Body": Body()})
+    with S3Storage(cut, bucket.url).open("a") as file, pytest.raises(CloudUnavailable):
+        file.read_at(0, 1)
+
+
+def test_a_bucket_without_a_prefix_works_alike(moto):
+    storage = S3Storage(moto.client("s3"), moto.bucket("no-prefix"))
+    storage.put("a/b", b"x")
+    assert keys(storage, "a") == keys(storage, ".") == ["a/b"]
+    storage.delete("a")
+    assert keys(storage, ".") == []
