@@ -32,6 +32,7 @@ class _Tree:
     place: Place
     outputs: list[Output] = field(default_factory=list)
     starts: dict[int, int] = field(default_factory=dict)
+    written_twice: int = 0
 
     @property
     def base(self) -> str:
@@ -76,7 +77,9 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
     plan = place.done["plan_shards"]
     left_out = {k: v for k, v in plan.counts.items() if k.startswith("left_out_")}
     return Result(
-        counts=counts | left_out | {"classes": len(plan.facts["classes"])},
+        counts=counts
+        | left_out
+        | {"classes": len(plan.facts["classes"]), "bytes_written_twice": tree.written_twice},
         outputs=tuple(sorted(tree.outputs, key=lambda output: output.name)),
         quarantined=tuple(bad),
         base=tree.base,
@@ -119,6 +122,7 @@ def _join_shards(tree: _Tree, segments: list[Segment]) -> None:
         folder.mkdir()
         written, starts = concatenate(paths, folder, shard_name(split, shard))  # type: ignore[arg-type]
         tree.starts |= {part.number: start for part, start in zip(parts, starts, strict=True)}
+        tree.written_twice += sum(file.size for file in written)
         for file in written:
             tree.add(f"recordio/{split}/{file.path.name}", file.path, file.sha256)
 

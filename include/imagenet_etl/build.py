@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from imagenet_etl import leases
+from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
-from imagenet_etl.errors import ConfigError, StageNotDone, TransientError
-from imagenet_etl.files import digest_of, pretty_json, typed_os_errors
+from imagenet_etl.errors import (
+    CloudError,
+    ConfigError,
+    NothingToDo,
+    StageNotDone,
+    StillPending,
+    TransientError,
+)
+from imagenet_etl.files import check_schema, digest_of, pretty_json, typed_os_errors
 from imagenet_etl.storage import LocalStorage, Storage
 
 RUN_SCHEMA = 1
@@ -50,6 +58,22 @@ class Build:
     owner: leases.Owner
     aws: AwsClient
     check_owner: Callable[[], None] = _no_lock
+
+    def client(self, service: str) -> Any:
+        """Return an AWS client.
+
+        Raises:
+            CloudError, AccessDenied: Region, endpoint, profile or credentials are missing or wrong.
+        """
+        with typed_aws_errors("the client", service):
+            try:
+                return self.aws(service)
+            except ValueError as error:
+                raise CloudError(
+                    f"no client for {service} can be made",
+                    found=error,
+                    remedy="Check region and endpoint of the AWS connection",
+                ) from error
 
     @property
     def work(self) -> str:
@@ -90,6 +114,9 @@ class Build:
             with leases.kept_alive(self.storage, lease):
                 yield replace(self, check_owner=lease.check)
             keep = hand_on
+        except (NothingToDo, StillPending):
+            keep = hand_on
+            raise
         except TransientError:
             keep = will_retry
             raise
@@ -126,19 +153,23 @@ def new_build(settings: Settings, owner: leases.Owner, aws: AwsClient) -> Build:
     return Build(settings, facts, open_storage(settings.data_dir), owner, aws)
 
 
-def freeze_settings(storage: Storage, run: str, resolve: Callable[[], Settings]) -> Settings:
+def freeze_settings(
+    storage: Storage, dataset: str, run: str, resolve: Callable[[], Settings]
+) -> Settings:
     """Return the run's frozen settings, resolving and recording them if this call is the first.
 
     Args:
         storage: The data folder.
+        dataset: The dataset's name.
         run: The run id.
-        resolve: Called once in a run.
+        resolve: Called only when nothing is recorded yet.
     """
-    settings = resolve()
-    key = _run_key(settings.dataset, run)
-    record = {"schema_version": RUN_SCHEMA, "run": run, "settings": settings.to_json()}
-    storage.create(key, pretty_json(record))
-    return frozen_settings(storage, settings.dataset, run)
+    key = _run_key(dataset, run)
+    if storage.stat(key) is None:
+        settings = resolve().to_json()
+        record = {"schema_version": RUN_SCHEMA, "run": run, "settings": settings}
+        storage.create(key, pretty_json(record))
+    return frozen_settings(storage, dataset, run)
 
 
 def frozen_settings(storage: Storage, dataset: str, run: str) -> Settings:
@@ -155,7 +186,9 @@ def frozen_settings(storage: Storage, dataset: str, run: str) -> Settings:
             remedy="If the data folder was changed during the run, change it back; else clear the "
             "run's first task",
         )
-    return Settings.from_json(json.dumps(json.loads(record)["settings"]))
+    fields = json.loads(record)
+    check_schema(key, fields["schema_version"], RUN_SCHEMA)
+    return Settings.from_json(json.dumps(fields["settings"]))
 
 
 def _run_key(dataset: str, run: str) -> str:

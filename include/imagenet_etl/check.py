@@ -18,7 +18,7 @@ from PIL import Image
 
 from imagenet_etl.digests import digest_object
 from imagenet_etl.errors import DatasetDamaged, RecordError
-from imagenet_etl.manifest import Manifest, ManifestFile
+from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.records.layout import LOOSE_FORMATS
 from imagenet_etl.records.recordio import read_frame, read_index, unpack_image
@@ -71,15 +71,28 @@ def check_tree(tree: Tree, manifest: Manifest) -> dict[str, int]:
         rows = _rows_by_shard(tree)
         _check_row_count(tree, rows, manifest)
         loose = {output: _loose_files(tree, output) for output in loose_formats}
+        meter.total += sum(pc.sum(table["size"]).as_py() or 0 for table in loose.values())
         jobs = [partial(_check_shard, tree, file, rows, meter) for file in shards]
         for output, table in loose.items():
             for batch in table.to_batches(max_chunksize=_LOOSE_BATCH):
-                jobs.append(partial(_check_loose, tree, output, batch))
+                jobs.append(partial(_check_loose, tree, output, batch, meter))
         _run_all(jobs)
+        _check_nothing_else(tree, manifest, loose)
         decoded = _decode_sample(tree, manifest)
     files = len(manifest.files) + sum(table.num_rows for table in loose.values())
     records = sum(table.num_rows for table in rows.values())
     return {"files": files, "records": records, "bytes": meter.items, "decoded": decoded}
+
+
+def _check_nothing_else(tree: Tree, manifest: Manifest, loose: dict[str, pa.Table]) -> None:
+    """Refuse files that nobody recorded: to ImageFolder a stray folder is one more class."""
+    known = {file.name for file in manifest.files} | {MANIFEST}
+    for output, table in loose.items():
+        known.update(f"{output}/{name}" for name in table["name"].to_pylist())
+    for key, _ in tree.storage.list(tree.base):
+        name = key if tree.base == "." else key[len(tree.base) + 1 :]
+        if name not in known:
+            raise tree.damaged(name, "no such file", "one that the manifest does not know")
 
 
 def _run_all(jobs: list[partial[None]]) -> None:
@@ -184,9 +197,10 @@ def _loose_files(tree: Tree, output: str) -> pa.Table:
     return read_table(tree.storage, tree.key(f"{output}/files.parquet"))
 
 
-def _check_loose(tree: Tree, output: str, batch: pa.RecordBatch) -> None:
+def _check_loose(tree: Tree, output: str, batch: pa.RecordBatch, meter: Meter) -> None:
     for row in batch.to_pylist():
         _compare(tree, f"{output}/{row['name']}", row["size"], row["sha256"])
+        meter.add(row["size"])
 
 
 def _decode_sample(tree: Tree, manifest: Manifest) -> int:

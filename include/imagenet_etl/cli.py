@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import boto3
+
 from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS, Settings
 from imagenet_etl.datasets import DATASETS
@@ -28,7 +30,8 @@ from imagenet_etl.errors import (
 )
 from imagenet_etl.images.geometry import MODES
 from imagenet_etl.leases import Owner
-from imagenet_etl.pipeline import STAGES, find_receipt, run_stage
+from imagenet_etl.manifest import MANIFEST
+from imagenet_etl.pipeline import STAGES, find_receipt, receipts_up_to, run_stage
 from imagenet_etl.registry import publish
 from imagenet_etl.samples import SAMPLES, SampleSize
 from imagenet_etl.verify import verify_folder
@@ -70,16 +73,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 terminal error, 2 usage, 3 transient error (run it again).",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    prepare = commands.add_parser("prepare", help="run all local stages and publish")
+    prepare = commands.add_parser(
+        "prepare", help="run all local stages and the cloud ones asked for"
+    )
     _add_settings(prepare)
     prepare.set_defaults(run=_prepare)
     for name, stage in STAGES.items():
         summary = _summary(stage.run.__doc__ or "")
         if name == "verify":
-            summary = "check a published version in DIR; with a dataset name, run the stage"
+            summary = "check a published version in DIR; with a dataset's name, run the stage"
         command = commands.add_parser(name, help=summary, description=summary)
-        _add_settings(command)
+        _add_settings(command, "DATASET_OR_DIR" if name == "verify" else "DATASET")
         command.set_defaults(run=_one_stage, stage=name)
+    register = commands.add_parser("publish", help="enter the verified version into the registry")
+    _add_settings(register)
+    register.set_defaults(run=_publish_command)
     _add_sample(commands)
     return parser
 
@@ -90,8 +98,8 @@ def _summary(docstring: str) -> str:
     return line[:1].lower() + line[1:]
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help=" or ".join(DATASETS))
+def _add_settings(parser: argparse.ArgumentParser, metavar: str = "DATASET") -> None:
+    parser.add_argument("dataset", metavar=metavar, help=" or ".join(DATASETS))
     add = parser.add_argument
     add("--data-dir", metavar="DIR", help="holds archives/, work/ and datasets/")
     add(
@@ -183,7 +191,8 @@ def _sample(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    if not args.data_dir:
+    data_dir = args.data_dir or ""
+    if not data_dir:
         raise ConfigError(
             "--data-dir is missing", remedy="Give the folder that is to hold the data"
         )
@@ -192,12 +201,10 @@ def _settings(args: argparse.Namespace) -> Settings:
         name, equals, place = item.partition("=")
         if not equals:
             raise ConfigError(f"--source {item!r}", expected="ARCHIVE=PATH_OR_URL")
-        sources[name] = place
+        sources[name] = place if "://" in place else str(Path(place).expanduser().absolute())
     return Settings(
         dataset=args.dataset,
-        data_dir=str(Path(args.data_dir).absolute())
-        if "://" not in args.data_dir
-        else args.data_dir,
+        data_dir=data_dir if "://" in data_dir else str(Path(data_dir).expanduser().absolute()),
         version=args.version,
         sources=sources,
         formats=tuple(dict.fromkeys(args.formats or ["recordio"])),
@@ -216,47 +223,63 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _build(args: argparse.Namespace) -> Build:
-    import boto3  # noqa: PLC0415 - the local stages do without it
-
     # One token a call: two commands at once are two runs.
     owner = Owner(run=f"cli-{uuid.uuid4().hex[:12]}")
     return new_build(_settings(args), owner, boto3.client)
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    build = _build(args)
-    with build.locked() as build:
+    with _build(args).locked() as build:
         for name in build.facts.stages:
             _run_and_tell(build, name)
-        verified = find_receipt(build, "verify")
-        assert verified is not None
-        publish(build, verified, None, None)
+        for name, wanted in (
+            ("back_up_to_s3", args.s3_uri),
+            ("snapshot_ebs", args.ebs_volume_id),
+        ):
+            if wanted:
+                _run_and_tell(build, name)
+        _publish(build)
+
+
+def _publish(build: Build) -> None:
+    """Enter the version into the registry and print where it is."""
+    verified = receipts_up_to(build, "verify")["verify"]
+    publish(
+        build,
+        verified,
+        backup=find_receipt(build, "back_up_to_s3"),
+        snapshot=find_receipt(build, "snapshot_ebs"),
+    )
     print(verified.facts["path"])
 
 
+def _publish_command(args: argparse.Namespace) -> None:
+    with _build(args).locked() as build:
+        _publish(build)
+
+
 def _one_stage(args: argparse.Namespace) -> None:
-    if args.stage == "verify" and args.dataset not in DATASETS:
-        counts = verify_folder(Path(args.dataset))
-        print(f"{args.dataset}: all good, " + _told(counts))
+    folder = Path(args.dataset).expanduser()
+    if args.stage == "verify" and (args.dataset not in DATASETS or (folder / MANIFEST).exists()):
+        counts = verify_folder(folder)
+        print(f"{folder}: all good, {_told(counts)}")
         return
-    build = _build(args)
-    with build.locked() as build:
-        while True:
-            try:
-                _run_and_tell(build, args.stage)
-                return
-            except StillPending as pending:
-                logging.getLogger("imagenet_etl").info("%s; waiting", pending)
-                time.sleep(_POLL_S)
+    with _build(args).locked() as build:
+        _run_and_tell(build, args.stage)
 
 
 def _run_and_tell(build: Build, name: str) -> None:
     log = logging.getLogger("imagenet_etl")
-    try:
-        outcome = run_stage(build, name)
-    except NothingToDo as reason:
-        log.info("%-16s skipped: %s", name, reason)
-        return
+    while True:
+        try:
+            outcome = run_stage(build, name)
+            break
+        except NothingToDo as reason:
+            log.info("%-16s skipped: %s", name, reason)
+            return
+        except StillPending as pending:
+            log.info("%s; waiting", pending)
+            time.sleep(_POLL_S)
     state = "nothing to do" if outcome.reused else f"done in {outcome.receipt.seconds:.1f} s"
     log.info("%-16s %s: %s", name, state, _told(outcome.receipt.counts))
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePath
 from typing import Any
 
 from imagenet_etl.aws.s3_uri import parse_s3_uri
@@ -79,7 +80,10 @@ class Settings:
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)
             _require(low <= value <= high, name, value, f"{low} to {high}")
-        _require(bool(self.data_dir), "data_dir", self.data_dir, "a folder")
+        _require(_is_place(self.data_dir), "data_dir", self.data_dir, "an absolute path")
+        for archive, place in self.sources.items():
+            # Relative to what? Tasks and their retries run on different machines.
+            _require(_is_place(place), f"sources[{archive}]", place, "an absolute path or a URL")
         _require(bool(self.formats), "formats", self.formats, "at least one format")
         for name in self.formats:
             _require(name in FORMATS, "formats", name, " or ".join(FORMATS))
@@ -145,6 +149,10 @@ class Settings:
         if unknown:
             raise ConfigError(f"unknown settings: {', '.join(unknown)}")
         return Settings(**values)
+
+
+def _is_place(text: str) -> bool:
+    return "://" in text or PurePath(text).is_absolute()
 
 
 def _require(ok: bool, name: str, value: object, expected: str) -> None:

@@ -113,7 +113,7 @@ def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -
         current = _latest(storage, key)
         if current:
             state = _state(storage, key, current)
-            if shared and state and state["owner"]["run"] == owner.run and not state["released"]:
+            if shared and state and state["owner"]["run"] == owner.run:
                 lease = Lease(storage, key, owner, current)
                 lease.beat()
                 if lease.is_held():

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
 from imagenet_etl import leases
 from imagenet_etl.assembly import assemble
+from imagenet_etl.build import Build
 from imagenet_etl.errors import DatasetDamaged, TooManyBadImages, VersionConflict
 from imagenet_etl.manifest import Manifest, read_manifest, version_of
-from imagenet_etl.pack_worker import PackJob
+from imagenet_etl.pack_worker import SEGMENT_SCHEMA, PackJob
 from imagenet_etl.pool import Job, WorkerPool
 from imagenet_etl.progress import Meter, metered
-from imagenet_etl.receipts import Output
+from imagenet_etl.receipts import Output, Receipt, outputs_intact
 from imagenet_etl.records.layout import LOOSE_FORMATS
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place, Result
@@ -31,14 +33,23 @@ def pack(place: Place) -> Result:
         WorkerDied, WorkerStalled: A worker failed; finished segments are kept.
     """
     build = place.build
-    published = read_manifest(build, version_of(build.settings, place.digest))
+    version = version_of(build.settings, place.digest)
+    published = read_manifest(build, version)
     if published is not None:
         return _adopt(place, published)
+    _check_name_is_free(build, version)
     segments = read_segments(place)
     done = _finished(place, segments)
     _check_space(place, [s for s in segments if s.number not in done])
     _pack_segments(place, segments, done)
     return assemble(place, segments, [done[segment.number] for segment in segments])
+
+
+def pack_is_done(build: Build, receipt: Receipt) -> bool:
+    """Return whether the packed files are intact and within this run's quarantine budget."""
+    counts = receipt.counts
+    budget = build.settings.max_bad_of(counts["expected"])
+    return counts["quarantined"] <= budget and outputs_intact(build, receipt)
 
 
 def read_segments(place: Place) -> list[Segment]:
@@ -55,7 +66,8 @@ def _adopt(place: Place, published: Manifest) -> Result:
         VersionConflict: Other settings or another archive made it.
         DatasetDamaged: One of its files is missing or has another size.
     """
-    base = f"{place.build.published}/{published.version}"
+    build = place.build
+    base = f"{build.published}/{published.version}"
     if published.pack_digest != place.digest:
         raise VersionConflict(
             f"version {published.version!r} is published with other content",
@@ -63,9 +75,11 @@ def _adopt(place: Place, published: Manifest) -> Result:
             found=published.pack_digest[:12],
             remedy="Choose another version name, or leave it empty",
         )
+    expected = published.counts["expected"]
+    check_budget(published.quarantined, build.settings.max_bad_of(expected), expected)
     outputs = []
     for file in published.files:
-        stat = place.build.storage.stat(f"{base}/{file.name}")
+        stat = build.storage.stat(f"{base}/{file.name}")
         if stat is None or stat.size != file.size:
             raise DatasetDamaged(
                 f"{base}/{file.name} is damaged",
@@ -84,6 +98,20 @@ def _adopt(place: Place, published: Manifest) -> Result:
     )
 
 
+def _check_name_is_free(build: Build, version: str) -> None:
+    """Refuse a name that something else bears, before hours are spent on packing.
+
+    Raises:
+        VersionConflict: The folder is there without a manifest, or it is a file.
+    """
+    key = f"{build.published}/{version}"
+    if build.storage.stat(key) or next(build.storage.list(key), None):
+        raise VersionConflict(
+            f"{build.storage.url}/{key} is there, and is no dataset version",
+            remedy="Remove it, or choose another version name",
+        )
+
+
 def _finished(place: Place, segments: list[Segment]) -> dict[int, dict[str, Any]]:
     """Return the receipts of the segments that an earlier try finished."""
     done: dict[int, dict[str, Any]] = {}
@@ -93,12 +121,21 @@ def _finished(place: Place, segments: list[Segment]) -> dict[int, dict[str, Any]
         data = storage.read(key)
         if data is None:
             continue
-        receipt = json.loads(data)
-        if all(_is_intact(place, Output(**item)) for item in receipt["outputs"]):
+        receipt = _read_segment(data)
+        if receipt and all(_is_intact(place, Output(**item)) for item in receipt["outputs"]):
             done[segment.number] = receipt
         else:
             storage.delete(key)
     return done
+
+
+def _read_segment(data: bytes) -> dict[str, Any] | None:
+    """Return a segment's receipt, None when it is damaged or of another schema: then pack again."""
+    try:
+        receipt: dict[str, Any] = json.loads(data)
+    except ValueError:
+        return None
+    return receipt if receipt.get("schema_version") == SEGMENT_SCHEMA else None
 
 
 def _is_intact(place: Place, output: Output) -> bool:
@@ -119,7 +156,7 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
     build = place.build
     expected = sum(segment.records for segment in segments)
     budget = build.settings.max_bad_of(expected)
-    _check_budget(done, budget, expected)
+    check_budget(_bad(done), budget, expected)
     missing = [segment for segment in segments if segment.number not in done]
     if not missing:
         return
@@ -133,7 +170,7 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
         for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), held.check):
             done[job["segment"]["number"]] = receipt
             held.give_back(job)
-            _check_budget(done, budget, expected)
+            check_budget(_bad(done), budget, expected)
 
 
 class _Held:
@@ -191,12 +228,20 @@ def _pack_job(place: Place) -> PackJob:
     )
 
 
+def _bad(done: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [item for receipt in done.values() for item in receipt["quarantined"]]
+
+
 def _count(meter: Meter, told: dict[str, int]) -> None:
     meter.add(told["images"], told["bytes"])
 
 
-def _check_budget(done: dict[int, dict[str, Any]], budget: int, expected: int) -> None:
-    bad = [item for receipt in done.values() for item in receipt["quarantined"]]
+def check_budget(bad: Sequence[dict[str, Any]], budget: int, expected: int) -> None:
+    """Compare the quarantined images with what is allowed.
+
+    Raises:
+        TooManyBadImages: There are more.
+    """
     if len(bad) > budget:
         first = bad[0]
         raise TooManyBadImages(

@@ -16,7 +16,7 @@ from imagenet_etl.errors import ConfigError, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.val_annotations import restructure_val
-from imagenet_etl.packing import pack
+from imagenet_etl.packing import pack, pack_is_done
 from imagenet_etl.receipts import Receipt, stage_digest_of
 from imagenet_etl.selection import plan_shards
 from imagenet_etl.stage import Place, Stage
@@ -30,7 +30,7 @@ STAGES = {
         Stage("untar", 1, ("expect",), untar),
         Stage("restructure_val", 1, (), restructure_val),
         Stage("plan_shards", 1, ("shards", "val_shards", "seed"), plan_shards),
-        Stage("pack", 1, PACK_SETTINGS, pack, tools=codec_versions),
+        Stage("pack", 1, PACK_SETTINGS, pack, tools=codec_versions, still_true=pack_is_done),
         Stage("verify", 1, (), verify),
         Stage("back_up_to_s3", 1, ("s3_uri",), back_up_to_s3, after="verify",
               still_true=backup_is_there),
@@ -140,6 +140,8 @@ def _valid_receipt(place: Place, stage: Stage) -> Receipt | None:
     if data is None:
         return None
     receipt = Receipt.from_json(data, key)
+    if receipt is None:
+        return None
     return receipt if stage.still_true(place.build, receipt) else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ LINE_EVERY_S = 10.0
 
 
 class Meter:
-    """Counts one stage's items and bytes and tells about them now and then."""
+    """Counts a stage's items and bytes and tells about them now and then; threads may share it."""
 
     def __init__(self, label: str, total: int, unit: str, bar: Progress | None = None) -> None:
         self.label = label
@@ -33,16 +34,18 @@ class Meter:
         self.unit = unit
         self.items = 0
         self.bytes = 0
+        self._guard = threading.Lock()
         self._bar = bar
         self._task: TaskID | None = bar.add_task(label, total=total or None) if bar else None
         self._start = self._last = time.monotonic()
 
     def add(self, items: int, size: int = 0) -> None:
         """Count more items (bytes themselves when the unit is ``B``) and more bytes."""
-        self.items += items
-        self.bytes += size
+        with self._guard:
+            self.items += items
+            self.bytes += size
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.items)
+            self._bar.update(self._task, completed=self.items, total=self.total or None)
         elif time.monotonic() - self._last >= LINE_EVERY_S:
             self._last = time.monotonic()
             log.info("%s", self.line())

@@ -87,17 +87,24 @@ class Receipt:
         return pretty_json(asdict(self))
 
     @staticmethod
-    def from_json(data: bytes, name: str) -> Receipt:
-        """Decode a receipt; ``name`` is used in the error.
+    def from_json(data: bytes, name: str) -> Receipt | None:
+        """Decode a receipt; None when it is damaged, which is as good as none.
+
+        Args:
+            data: What ``to_json`` gave.
+            name: Its key, for the error.
 
         Raises:
             SchemaTooNew: A newer version of this project wrote it.
         """
-        fields = json.loads(data)
-        check_schema(name, fields["schema_version"], RECEIPT_SCHEMA)
-        outputs = tuple(Output(**item) for item in fields.pop("outputs"))
-        quarantined = tuple(fields.pop("quarantined"))
-        return Receipt(**fields, outputs=outputs, quarantined=quarantined)
+        try:
+            fields = json.loads(data)
+            check_schema(name, fields["schema_version"], RECEIPT_SCHEMA)
+            outputs = tuple(Output(**item) for item in fields.pop("outputs"))
+            quarantined = tuple(fields.pop("quarantined"))
+            return Receipt(**fields, outputs=outputs, quarantined=quarantined)
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 def stage_digest_of(

@@ -9,7 +9,7 @@ from typing import Any
 
 from imagenet_etl import leases
 from imagenet_etl.build import Build
-from imagenet_etl.errors import AlreadyRunning, SourceBusy
+from imagenet_etl.errors import AlreadyRunning, DatasetDamaged, SourceBusy
 from imagenet_etl.files import check_schema, pretty_json
 from imagenet_etl.receipts import Receipt
 
@@ -24,7 +24,7 @@ class Announcement:
 
     Attributes:
         entry: The version's entry, with its name as ``version``.
-        is_new: The version was not in the registry, or had other content.
+        is_new: The version was not announced yet, or only by an earlier try of this very run.
         changed: Anything in the entry changed, for example a backup was added.
     """
 
@@ -34,9 +34,22 @@ class Announcement:
 
 
 def publish(
-    build: Build, verified: Receipt, backup: Receipt | None, snapshot: Receipt | None
+    build: Build,
+    verified: Receipt,
+    backup: Receipt | None,
+    snapshot: Receipt | None,
+    *,
+    announce: bool = False,
 ) -> Announcement:
     """Enter the version into the registry; equal content changes nothing.
+
+    Args:
+        build: The run's view of the dataset.
+        verified: The receipt of ``verify``.
+        backup: The receipt of ``back_up_to_s3``, None when there is none.
+        snapshot: The receipt of ``snapshot_ebs``, None when there is none.
+        announce: Whether the caller emits an event for a new version. Who announced it is noted,
+            so that a try that died before its event is followed by one that emits it.
 
     Raises:
         SourceBusy: Another run has been holding the registry for half a minute.
@@ -56,12 +69,15 @@ def publish(
     try:
         registry = _read(build, key)
         known = registry["versions"].get(version, {})
-        is_new = known.get("manifest_sha256") != entry["manifest_sha256"]
+        is_other = known.get("manifest_sha256") != entry["manifest_sha256"]
         # Copies of other content that once bore this name are no copies of this one.
-        merged = entry if is_new else known | entry
+        merged = entry if is_other else known | entry
+        is_new = merged.get("announced_by", build.owner.run) == build.owner.run
+        if announce and is_new:
+            merged = merged | {"announced_by": build.owner.run}
         if merged != known:
             registry["versions"][version] = merged
-            registry["latest"] = version if is_new else registry["latest"]
+            registry["latest"] = version if is_other else registry["latest"]
             build.storage.put(key, pretty_json(registry))
     finally:
         lease.release()
@@ -75,8 +91,16 @@ def _read(build: Build, key: str) -> dict[str, Any]:
             "schema_version": REGISTRY_SCHEMA, "dataset": build.facts.name, "latest": "",
             "versions": {},
         }  # fmt: skip
-    registry: dict[str, Any] = json.loads(data)
-    check_schema(key, registry["schema_version"], REGISTRY_SCHEMA)
+    try:
+        registry: dict[str, Any] = json.loads(data)
+        check_schema(key, registry["schema_version"], REGISTRY_SCHEMA)
+        registry["versions"], registry["latest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetDamaged(
+            f"{build.storage.url}/{key} is damaged",
+            found=repr(error),
+            remedy="Remove it: the next runs enter their versions again",
+        ) from error
     return registry
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagenet_etl.check import Tree, check_tree
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
-from imagenet_etl.files import hash_file
+from imagenet_etl.files import hash_file, typed_os_errors
 from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.stage import Place, Result
@@ -30,8 +30,15 @@ def verify(place: Place) -> Result:
     build, packed = place.build, place.done["pack"]
     manifest = make_manifest(place)
     tree = Tree(build.storage, packed.base)
-    checked = check_tree(tree, manifest)
     final = f"{build.published}/{manifest.version}"
+    try:
+        checked = check_tree(tree, manifest)
+    except DatasetDamaged as error:
+        if packed.base != final:
+            # Nothing of it was published: let the next run pack it anew.
+            build.storage.delete(f"{build.work}/pack/{packed.stage_digest}")
+            error.remedy = "What was packed is dropped: run again, and check the disk's health"
+        raise
     if packed.base == final:
         if build.storage.read(f"{final}/{MANIFEST}") != manifest.to_json():
             raise tree.damaged(MANIFEST, "the manifest of this build", "another one")
@@ -143,4 +150,5 @@ def verify_folder(folder: Path) -> dict[str, int]:
             found="a folder without it" if os.path.isdir(folder) else "no folder",  # noqa: PTH112
             remedy="Give the folder data_dir/datasets/NAME/VERSION",
         )
-    return check_tree(tree, parse_manifest(data, str(folder / MANIFEST)))
+    with typed_os_errors(str(folder)):
+        return check_tree(tree, parse_manifest(data, str(folder / MANIFEST)))

@@ -42,6 +42,7 @@ class PublishOperator(StageOperator):
                 receipts_up_to(build, "verify")["verify"],
                 backup=find_receipt(build, "back_up_to_s3"),
                 snapshot=find_receipt(build, "snapshot_ebs"),
+                announce=True,
             )
         version = announced.entry["version"]
         if not announced.is_new:

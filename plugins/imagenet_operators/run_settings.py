@@ -34,7 +34,9 @@ def build_for(operator: StageOperator, context: Context) -> Build:
     params = dict(context["params"])
     storage = open_storage(site_value(params, "data_dir") or DEFAULT_DATA_DIR)
     if operator.is_first:
-        settings = freeze_settings(storage, run, lambda: resolve(operator.dataset, params))
+        settings = freeze_settings(
+            storage, operator.dataset, run, lambda: resolve(operator.dataset, params)
+        )
     else:
         settings = frozen_settings(storage, operator.dataset, run)
     ti = context["ti"]
@@ -47,13 +49,13 @@ def resolve(dataset: str, params: dict[str, Any]) -> Settings:
     """Make settings of a run's params and the site's Variables.
 
     Raises:
-        ConfigError: A value is out of its bounds, or a URL holds a password, which Airflow would
-            show to everyone who may see the run.
+        ConfigError: A value is out of its bounds, or a URL may hold a secret.
     """
-    if "@" in urlsplit(params.get("source") or "").netloc:
+    source = urlsplit(params.get("source") or "")
+    if source.netloc and ("@" in source.netloc or source.query):
         raise ConfigError(
-            "the source URL holds a user or password",
-            expected="a URL without them",
+            "the source URL holds a user, a password or a query",
+            expected="a URL without them, since Airflow shows params to whoever may see the run",
             remedy="Download the archive by hand and give its path",
         )
     archive = facts_of(dataset).archives[0].name

@@ -16,7 +16,6 @@ from imagenet_etl.errors import (
     TerminalError,
     TransientError,
 )
-from imagenet_operators.run_settings import build_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,10 +61,13 @@ class StageOperator(BaseOperator):
     @contextmanager
     def build(self, context: Context) -> Iterator[Build]:
         """Give the run's build, owning the dataset version, and translate what goes wrong."""
+        from imagenet_operators.run_settings import build_for
+
         try:
             build = build_for(self, context)
-            retries_left = context["ti"].try_number <= self.retries
-            with build.locked(hand_on=not self.is_last, will_retry=retries_left) as owned:
+            ti = context["ti"]
+            will_retry = ti.try_number <= ti.max_tries
+            with build.locked(hand_on=not self.is_last, will_retry=will_retry) as owned:
                 yield owned
         except StillPending:
             raise

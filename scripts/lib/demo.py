@@ -6,12 +6,14 @@ Everything lives below .demo/<kind>/, also what AWS remembers from one demo to t
 import argparse
 import contextlib
 import functools
+import hashlib
 import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.request
@@ -25,8 +27,7 @@ ARCHIVE = "tiny-imagenet-200.zip"
 
 def main() -> int:
     args = parse_args()
-    kind = "real" if args.real else "images" if args.images else "generated"
-    home = ROOT / ".demo" / kind
+    home = home_of(args)
     home.mkdir(parents=True, exist_ok=True)
     if args.real:
         return demo(home, None)
@@ -48,20 +49,46 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def home_of(args: argparse.Namespace) -> Path:
+    """Return the demo's folder: one for each source of images."""
+    if args.real:
+        return ROOT / ".demo" / "real"
+    if args.images is None:
+        return ROOT / ".demo" / "generated"
+    return ROOT / ".demo" / f"images-{hashlib.sha256(str(args.images).encode()).hexdigest()[:8]}"
+
+
 def make_sample(home: Path, images: Path | None) -> Path:
-    """Build the sample archive, with all images of a source or 2,400 generated ones."""
+    """Build the sample archive, once: of 2,500 generated images, or of up to as many given ones."""
     archive = home / "site" / ARCHIVE
-    source = home / "source.txt"
-    if archive.exists() and source.read_text() == str(images):
+    if archive.exists():
         return archive
-    size = ["--classes", "20", "--train", "20", "--val", "4", "--test", "20"] if images else [
-        "--classes", "20", "--train", "100", "--val", "20", "--test", "100"]  # fmt: skip
+    count = 2500 if images is None else min(2500, count_images(images))
+    if count < 2:
+        sys.exit(f"demo: {images} holds {count} JPEGs, the sample needs two or more")
+    classes = min(20, count // 2)
+    each = count // classes
+    val = max(1, each // 6)
+    train = max(1, each - val - (each > 2))
+    size = {"classes": classes, "train": train, "val": val, "test": count - classes * (train + val)}
     command = [sys.executable, "-m", "imagenet_etl", "sample", "tiny_imagenet"]
+    command += [part for name, value in size.items() for part in (f"--{name}", str(value))]
     given = ["--images", str(images)] if images else []
-    if subprocess.run([*command, "--out", str(archive), *size, *given]).returncode:
+    if subprocess.run([*command, "--out", str(archive), *given]).returncode:
         sys.exit("demo: the sample could not be built")
-    source.write_text(str(images))
     return archive
+
+
+def count_images(source: Path) -> int:
+    """Count what the sample builder would take as a JPEG."""
+    if not source.exists():
+        sys.exit(f"demo: {source} does not exist")
+    if source.is_dir():
+        names = [path.name for path in source.rglob("*") if path.is_file()]
+    else:
+        with tarfile.open(source) as tar:
+            names = [member.name for member in tar if member.isreg()]
+    return sum(name.lower().endswith((".jpeg", ".jpg")) for name in names)
 
 
 class WebServer:
@@ -275,11 +302,11 @@ def print_summary(tasks: dict, build, web: WebServer | None, mutating: int) -> N
     folder = Path(done["verify"].facts["path"])
     backup = receipts_up_to(build, "back_up_to_s3")["back_up_to_s3"].facts["uri"]
     snapshot = receipts_up_to(build, "snapshot_ebs")["snapshot_ebs"].facts["snapshot_id"]
-    say(f"\ndataset   {shown(folder)}\nbackup    {backup} (played by moto)\n"
+    say(f"\ndataset   {folder}\nbackup    {backup} (played by moto)\n"
         f"snapshot  {snapshot} (played by moto)")  # fmt: skip
-    shard = shown(folder / "recordio" / "train" / "train_00000.rec")
+    shard = folder / "recordio" / "train" / "train_00000.rec"
     say(
-        "\nRead it, with PYTHONPATH=include .venv/bin/python:\n\n"
+        f"\nRead it, with PYTHONPATH={ROOT / 'include'} {ROOT / '.venv/bin/python'}:\n\n"
         "  from imagenet_etl.readers import RecordIoReader\n"
         f'  reader = RecordIoReader("{shard}")\n'
         "  print(len(reader), reader[0].labels, reader[0].image[:4])"

@@ -34,10 +34,11 @@ class Run:
     """Runs the download of one data folder, as often as a test asks."""
 
     data: Path
+    place: str = SHA256[:12]
 
     @property
     def final(self) -> Path:
-        return self.data / "archives" / "tiny_imagenet" / FACTS.name
+        return self.data / "archives" / "tiny_imagenet" / self.place / FACTS.name
 
     @property
     def part(self) -> Path:

@@ -1,6 +1,7 @@
 """FAULT 19: whatever is damaged in a published version, verifying it names the file."""
 
 import hashlib
+import io
 import json
 import random
 import shutil
@@ -179,8 +180,9 @@ def test_an_image_of_another_size_than_its_row_is_noticed(version):
     table = pq.read_table(version / "records.parquet")
     at = table.schema.get_field_index("width")
     table = table.set_column(at, table.schema.field(at), pa.array([65] * 20, pa.int32()))
-    pq.write_table(table, version / "x")
-    forge(version, "records.parquet", (version / "x").read_bytes())
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    forge(version, "records.parquet", out.getvalue())
     assert "is damaged: expected 65x64 pixels, found (64, 64)" in refusal(version)
 
 
@@ -202,3 +204,13 @@ def test_what_is_no_version_is_refused(tmp_path, kind):
         path.write_text("")
     with pytest.raises(DatasetDamaged, match=r"x is no dataset version: expected manifest\.json"):
         verify_folder(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["imagefolder/train/n99999999/x.JPEG", "imagefolder/val/n00000001/x.JPEG", "notes.txt"]
+)
+def test_a_file_that_nobody_recorded_is_named(version, name):
+    path = version / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"stray")
+    assert f"{name} is damaged: expected no such file" in refusal(version)

@@ -58,7 +58,7 @@ def test_a_switch_is_true_or_false(value):
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("data_dir", ["/data", "relative", "s3://bucket/x"], [""]),
+        ("data_dir", ["/data", "s3://bucket/x"], ["", "relative", "./data", "~/data"]),
         ("formats", [[name] for name in FORMATS], [(), ["tfrecord"], "recordio", None, [5]]),
         ("expect", EXPECTATIONS, ["", "anything"]),
         (
@@ -80,13 +80,13 @@ def test_a_switch_is_true_or_false(value):
         ),
         (
             "resize",
-            ["none", "short_edge:1", "squash:64x48", "crop:8192x8192"],
-            ["", "64", "short_edge:0", "short_edge:8193", "crop:64", "squash:0x64", "fit:1x1"],
+            ["none", "short_edge:1", "squash:64x48", "crop:9999x9999"],
+            ["", "64", "short_edge:0", "short_edge:10000", "crop:64", "squash:0x64", "fit:1x1"],
         ),
         (
             "sources",
-            [{}, {"a.zip": "/x/a.zip"}],
-            [None, "a.zip=/x", ["a.zip"], {"a.zip": None}, {1: "x"}],
+            [{}, {"a.zip": "/x/a.zip"}, {"a.zip": "https://host/a.zip"}],
+            [None, "a.zip=/x", ["a.zip"], {"a.zip": None}, {1: "x"}, {"a.zip": "a.zip"}],
         ),
     ],
 )  # fmt: skip
@@ -132,7 +132,7 @@ def test_the_default_budget_is_a_ten_thousandth_and_at_least_one(expected, budge
         **{name: st.integers(low, high) for name, (low, high) in BOUNDS.items()},
         version=st.from_regex(r"v[A-Za-z0-9._-]{0,20}", fullmatch=True),
         formats=st.lists(st.sampled_from(FORMATS), min_size=1, unique=True),
-        sources=st.dictionaries(st.text(), st.text(), max_size=3),
+        sources=st.dictionaries(st.text(), st.text().map("/{}".format), max_size=3),
         upscale=st.booleans(),
         max_bad=st.none() | st.integers(0),
     )

@@ -60,9 +60,13 @@ def test_tasks_of_one_run_share_a_lease(storage):
     assert second.is_held()
 
 
-def test_a_run_does_not_join_the_lease_that_it_released(storage):
+def test_a_run_joins_the_lease_again_that_one_of_its_tasks_released(storage):
+    first = acquire(storage, KEY, MINE, shared=True)
     acquire(storage, KEY, MINE, shared=True).release()
-    assert acquire(storage, KEY, MINE, shared=True).fence == 2
+    assert acquire(storage, KEY, MINE, shared=True).fence == 1
+    assert first.is_held()
+    with pytest.raises(AlreadyRunning):
+        acquire(storage, KEY, OTHER, shared=True)
 
 
 def test_a_parked_lease_waits_for_its_run_without_a_heartbeat(storage, monkeypatch):

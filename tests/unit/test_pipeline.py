@@ -5,16 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoRegionError
 from tests.support.airflow_runs import files_below
 from tests.support.archives import STAGES, build_of, run_stages, tiny_zip
 
 from imagenet_etl.build import Build, freeze_settings, frozen_settings
 from imagenet_etl.config import Settings
 from imagenet_etl.errors import (
+    AlreadyRunning,
+    CloudError,
     ConfigError,
     DatasetDamaged,
     LeaseLost,
+    NothingToDo,
     StageNotDone,
+    TooManyBadImages,
     VersionConflict,
 )
 from imagenet_etl.leases import PARKED_FOR_S, Owner, acquire
@@ -126,6 +131,70 @@ def test_version_name_taken_by_other_content_is_refused_before_packing(
     assert files_below(versions(tmp_path)[0]) == before
 
 
+def test_name_of_something_else_is_refused_before_packing(tmp_path: Path, archive: Path) -> None:
+    build = build_of(tmp_path, archive, version="mine")
+    notes = tmp_path / "data/datasets/tiny_imagenet/mine/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with pytest.raises(VersionConflict, match="is no dataset version"):
+        ran(build)
+    assert list((tmp_path / "data/work/tiny_imagenet").glob("pack/*/tree")) == []
+    assert notes.read_text() == "mine"
+
+
+def test_smaller_quarantine_budget_is_asked_of_a_finished_build_too(
+    tmp_path: Path, archive: Path
+) -> None:
+    bad = tiny_zip(
+        archive.parent, {f"train/n00000001/images/n00000001_{n}.JPEG": b"" for n in (1, 2)}
+    )
+    ran(build_of(tmp_path, bad, max_bad=5))
+    assert ran(build_of(tmp_path, bad, max_bad=2)) == []
+    with pytest.raises(TooManyBadImages, match="at most 1 of 18, found 2"):
+        ran(build_of(tmp_path, bad, max_bad=1))
+
+
+def test_damaged_receipt_is_as_good_as_none(tmp_path: Path, archive: Path) -> None:
+    ran(build_of(tmp_path, archive))
+    (receipt,) = (tmp_path / "data/work/tiny_imagenet/untar").glob("*/receipt.json")
+    receipt.write_bytes(b"")
+    assert ran(build_of(tmp_path, archive)) == ["untar"]
+
+
+def test_packed_file_that_is_damaged_before_it_is_verified_is_packed_anew(
+    tmp_path: Path, archive: Path
+) -> None:
+    build = build_of(tmp_path, archive, formats=("imagefolder",))
+    run_stages(build, "pack")
+    victim = next((tmp_path / "data/work").rglob("n00000001_1.JPEG"))
+    victim.unlink()
+    with pytest.raises(DatasetDamaged, match=r"n00000001_1\.JPEG.*run again"):
+        run_stages(build)
+    assert ran(build) == ["pack", "verify"]
+
+
+def test_task_with_nothing_to_do_leaves_the_lock_to_the_rest_of_its_run(
+    tmp_path: Path, archive: Path
+) -> None:
+    build = build_of(tmp_path, archive)
+    with pytest.raises(NothingToDo), build.locked(hand_on=True):
+        raise NothingToDo("not asked for")
+    with pytest.raises(AlreadyRunning):
+        acquire(build.storage, build.lock_key, Owner("another run"))
+
+
+@pytest.mark.parametrize("trouble", [NoRegionError(), ValueError("Invalid endpoint: minio:9000")])
+def test_aws_client_that_cannot_be_made_is_a_typed_error(
+    tmp_path: Path, archive: Path, trouble: Exception
+) -> None:
+    def client(service: str) -> Any:
+        raise trouble
+
+    build = replace(build_of(tmp_path, archive), aws=client)
+    with pytest.raises(CloudError, match=r"client|ec2"):
+        build.client("ec2")
+
+
 def test_stage_refuses_to_run_before_its_predecessor(tmp_path: Path, archive: Path) -> None:
     build = build_of(tmp_path, archive)
     with pytest.raises(StageNotDone, match="stage download"):
@@ -138,8 +207,11 @@ def test_stage_refuses_to_run_before_its_predecessor(tmp_path: Path, archive: Pa
 def test_settings_of_a_run_are_resolved_once(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     first = Settings("tiny_imagenet", str(tmp_path), quality=70)
-    assert freeze_settings(storage, "run", lambda: first) == first
-    assert freeze_settings(storage, "run", lambda: replace(first, quality=10)) == first
+    assert freeze_settings(storage, "tiny_imagenet", "run", lambda: first) == first
+    assert (
+        freeze_settings(storage, "tiny_imagenet", "run", lambda: replace(first, quality=10))
+        == first
+    )
     assert frozen_settings(storage, "tiny_imagenet", "run") == first
     with pytest.raises(StageNotDone, match="no frozen settings"):
         frozen_settings(storage, "tiny_imagenet", "another run")

@@ -10,7 +10,7 @@ import pytest
 from tests.support.builds import tiny_build
 
 from imagenet_etl import leases, registry
-from imagenet_etl.errors import SchemaTooNew, SourceBusy
+from imagenet_etl.errors import DatasetDamaged, SchemaTooNew, SourceBusy
 from imagenet_etl.receipts import Receipt
 from imagenet_etl.registry import publish
 
@@ -51,7 +51,7 @@ def test_publishing_again_changes_nothing(tmp_path):
     first = publish(build, verified(), BACKUP, None)
     before = build.storage.stat(KEY)
     again = publish(build, verified(), BACKUP, None)
-    assert (again.is_new, again.changed) == (False, False)
+    assert not again.changed
     assert again.entry == first.entry
     assert build.storage.stat(KEY) == before
 
@@ -60,10 +60,33 @@ def test_a_later_backup_and_snapshot_join_the_entry(tmp_path):
     build = tiny_build(tmp_path)
     publish(build, verified(), None, None)
     told = publish(build, verified(), BACKUP, None)
-    assert (told.is_new, told.changed) == (False, True)
+    assert told.changed
     told = publish(build, verified(), None, SNAPSHOT)
     assert told.entry["s3_uri"] == "s3://bucket/tiny_imagenet/v1"
     assert told.entry["snapshot_id"] == "snap-1"
+
+
+def test_a_version_is_announced_once(tmp_path):
+    first, second = tiny_build(tmp_path, run="first"), tiny_build(tmp_path, run="second")
+    publish(first, verified(), None, None)
+    assert publish(first, verified(), None, None, announce=True).is_new
+    assert publish(first, verified(), None, None, announce=True).is_new, "it may have died since"
+    told = publish(second, verified(), BACKUP, None, announce=True)
+    assert (told.is_new, told.changed) == (False, True)
+
+
+def test_other_content_under_a_known_name_is_announced_again(tmp_path):
+    first, second = tiny_build(tmp_path, run="first"), tiny_build(tmp_path, run="second")
+    publish(first, verified(content="aa"), None, None, announce=True)
+    assert publish(second, verified(content="bb"), None, None, announce=True).is_new
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema_version": 1}'])
+def test_a_damaged_registry_is_named(tmp_path, content):
+    build = tiny_build(tmp_path)
+    build.storage.put(KEY, content)
+    with pytest.raises(DatasetDamaged, match=r"registry\.json is damaged"):
+        publish(build, verified(), None, None)
 
 
 def test_the_latest_version_is_the_last_new_one(tmp_path):

@@ -79,9 +79,10 @@ def back_up_to_s3(place: Place) -> Result:
     there = target.sizes()
     files = list(_files(build, verified))
     missing = [file for file in files if file.name not in there]
-    for file in files:
-        if file.name in there:
-            _check_same(target, file)
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as executor:
+        present = (file for file in files if file.name in there)
+        for _ in executor.map(lambda file: _check_same(target, file), present):
+            pass
     with (
         metered("back_up_to_s3", sum(file.size for file in missing), "B") as meter,
         ThreadPoolExecutor(_UPLOADS_AT_ONCE) as executor,
@@ -110,14 +111,14 @@ def backup_is_there(build: Build, receipt: Receipt) -> bool:
     if not build.settings.s3_uri:
         return False
     bucket, _, prefix = receipt.facts["uri"].removeprefix("s3://").partition("/")
-    head = _Target(build.aws("s3"), bucket, prefix).head(MANIFEST)
+    head = _Target(build.client("s3"), bucket, prefix).head(MANIFEST)
     return head is not None and head["ETag"] == receipt.facts["manifest_etag"]
 
 
 def _target(build: Build, verified: Receipt) -> _Target:
     bucket, prefix = parse_s3_uri(build.settings.s3_uri)
     below = f"{build.facts.name}/{verified.facts['version']}"
-    return _Target(build.aws("s3"), bucket, f"{prefix}/{below}" if prefix else below)
+    return _Target(build.client("s3"), bucket, f"{prefix}/{below}" if prefix else below)
 
 
 def _files(build: Build, verified: Receipt) -> Iterator[Output]:

@@ -38,7 +38,7 @@ def snapshot_ebs(place: Place) -> Result:
     volume = build.settings.ebs_volume_id
     if not volume:
         raise NothingToDo("no EBS volume id is set, so no snapshot is taken")
-    ec2 = build.aws("ec2")
+    ec2 = build.client("ec2")
     snapshot = _find(ec2, volume, verified)
     if snapshot is None:
         # A snapshot holds what was written to the volume, not what is still in memory.
@@ -60,7 +60,7 @@ def snapshot_is_there(build: Build, receipt: Receipt) -> bool:
     identifier = receipt.facts["snapshot_id"]
     with typed_aws_errors("DescribeSnapshots", identifier):
         # A filter, unlike SnapshotIds, answers a missing snapshot with an empty list.
-        reply = build.aws("ec2").describe_snapshots(
+        reply = build.client("ec2").describe_snapshots(
             OwnerIds=["self"],
             Filters=[{"Name": "snapshot-id", "Values": [identifier]}],
         )

@@ -108,7 +108,8 @@ def fetch(
                     remedy="Look for line breaks and for characters that are not ASCII",
                 ) from None
             except httpx.TransportError as error:
-                patience.wait(wanted.shown, TransientAnswer(str(error) or type(error).__name__))
+                text = str(error) or type(error).__name__
+                patience.wait(wanted.shown, TransientAnswer(text, answered=False))
 
 
 def _attempt(

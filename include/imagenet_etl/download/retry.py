@@ -14,10 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class TransientAnswer(Exception):
-    """A failure worth retrying; ``retry_after_s`` is what the server asked for."""
+    """A failure worth retrying.
 
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+    Attributes:
+        retry_after_s: What the server asked for.
+        answered: Whether there was a server at all.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0, *, answered: bool = True) -> None:
         self.retry_after_s = retry_after_s
+        self.answered = answered
         super().__init__(reason)
 
 
@@ -27,16 +33,19 @@ class Patience:
 
     Attributes:
         budget_s: Longest time without a new byte.
+        first_budget_s: The same while no server has answered at all: a wrong address shows soon.
         base_s: First upper bound of a delay; it doubles with every failure.
         cap_s: Longest delay that is not asked for by the server.
     """
 
     budget_s: float = 600.0
+    first_budget_s: float = 60.0
     base_s: float = 1.0
     cap_s: float = 60.0
     _failures: int = field(default=0, init=False)
     _since: float = field(default_factory=time.monotonic, init=False)
     _furthest: int = field(default=0, init=False)
+    _answered: bool = field(default=False, init=False)
 
     def begin(self) -> None:
         """Start the budget: what went on before the download does not count against it."""
@@ -62,11 +71,14 @@ class Patience:
         delay = max(random.uniform(0, bound), failure.retry_after_s)
         self._failures += 1
         idle = time.monotonic() - self._since
-        if idle + delay > self.budget_s:
+        self._answered = self._answered or failure.answered
+        known = self._answered or self._furthest > 0
+        budget = self.budget_s if known else min(self.first_budget_s, self.budget_s)
+        if idle + delay > budget:
             asked = f", told to wait {failure.retry_after_s:.0f} s" if failure.retry_after_s else ""
             raise SourceUnavailable(
                 f"{url} is not available",
-                expected=f"an answer within {self.budget_s:g} s",
+                expected=f"an answer within {budget:g} s",
                 found=f"{failure} (failure {self._failures}, nothing new for {idle:.0f} s{asked})",
                 remedy="Run again later: what has arrived is kept; or give another --source",
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imagenet_etl.errors import ConfigError
 
 MODES = ("none", "short_edge:S", "squash:WxH", "crop:WxH")
-MAX_EDGE = 8192
+MAX_EDGE = 9999
 _RESIZE = re.compile(r"none|short_edge:(\d{1,5})|(squash|crop):(\d{1,5})x(\d{1,5})")
 
 

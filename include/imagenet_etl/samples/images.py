@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageDraw
 
 from imagenet_etl.datasets.base import WNID
-from imagenet_etl.errors import ConfigError
+from imagenet_etl.errors import ConfigError, KeyExists
+from imagenet_etl.files import make_folders, publish_file, typed_os_errors
 
 _SUFFIXES = {".jpeg", ".jpg"}
 
@@ -44,6 +47,24 @@ class SampleSize:
     def labelled(self) -> int:
         """How many distinct images the labelled splits need."""
         return self.classes * (self.train + self.val)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; after the block, and only then, the file bears its own name.
+
+    Raises:
+        KeyExists: It is there already.
+        NotWritable, NotEnoughSpace: It cannot be written.
+    """
+    with typed_os_errors(str(path)):
+        if path.exists():
+            raise KeyExists(f"{path} exists already", remedy="Remove it, or choose another name")
+        make_folders(path.absolute().parent)
+        with tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
+            staged = Path(folder) / path.name
+            yield staged
+            publish_file(staged, path.absolute())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from imagenet_etl.samples.images import SampleSize, sample_images
+from imagenet_etl.samples.images import SampleSize, new_file, sample_images
 
 EDGE = 64
 _ROOT = "tiny-imagenet-200"
@@ -27,13 +27,13 @@ def build_tiny_imagenet(
 
     Raises:
         ConfigError: There are too few images.
+        KeyExists: ``out`` is there already.
     """
     pool = sample_images(images, size.labelled + size.test, size.classes, EDGE)
     files = iter(pool.files)
     wnids = pool.wnids
     kind = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(out, "w", kind) as archive:
+    with new_file(out) as staged, zipfile.ZipFile(staged, "w", kind) as archive:
 
         def add(name: str, data: bytes | str) -> None:
             info = zipfile.ZipInfo(f"{_ROOT}/{name}", _EPOCH)

@@ -25,6 +25,7 @@ from imagenet_etl.errors import (
     SourceBusy,
     SourceNotFound,
 )
+from imagenet_etl.files import digest_of
 from imagenet_etl.leases import Owner
 from imagenet_etl.pipeline import run_stage
 from imagenet_etl.stage import Place
@@ -55,6 +56,13 @@ def final(tmp_path: Path) -> Path:
     path = tmp_path / "data" / "archives" / "tiny_imagenet" / FACTS.name
     path.parent.mkdir(parents=True)
     return path
+
+
+def sample_of(tmp_path: Path, url: str) -> Path:
+    """Return where a sample from a URL is kept, out of the published archive's way."""
+    folder = tmp_path / "data" / "archives" / "tiny_imagenet" / digest_of(url)[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / FACTS.name
 
 
 def build(tmp_path: Path, source: str, expect: str = "published", run: str = "r1") -> Build:
@@ -172,9 +180,8 @@ def test_existing_file_is_adopted_when_a_digest_proves_it(
     ]  # fmt: skip
 
 
-def test_existing_file_of_unknown_origin_is_left_alone(
-    tmp_path: Path, server: FaultServer, final: Path
-) -> None:
+def test_existing_file_of_unknown_origin_is_left_alone(tmp_path: Path, server: FaultServer) -> None:
+    final = sample_of(tmp_path, server.url)
     final.write_bytes(CONTENT)
     with pytest.raises(ConfigError, match="nothing proves") as caught:
         verified_archive(build(tmp_path, server.url, "any"), FACTS, QUICK)
@@ -196,6 +203,7 @@ def test_existing_file_with_other_content_is_left_alone(
 def test_archive_with_a_new_time_is_verified_and_not_fetched_again(
     tmp_path: Path, server: FaultServer, final: Path, expect: str
 ) -> None:
+    final = final if expect == "published" else sample_of(tmp_path, server.url)
     verified_archive(build(tmp_path, server.url, expect), FACTS, QUICK)
     os.utime(final, ns=(1, 1))
     note, fetched = verified_archive(build(tmp_path, server.url, expect), FACTS, QUICK)
@@ -205,13 +213,22 @@ def test_archive_with_a_new_time_is_verified_and_not_fetched_again(
         verified_archive(build(tmp_path, server.url, expect), FACTS, QUICK)
 
 
-def test_other_source_is_trusted_only_with_a_digest(tmp_path: Path, server: FaultServer) -> None:
-    verified_archive(build(tmp_path, server.url, "any"), FACTS, QUICK)
-    mirror = server.url_at("localhost")
-    with pytest.raises(ConfigError, match="nothing proves"):
-        verified_archive(build(tmp_path, mirror, "any"), FACTS, QUICK)
-    proof = f"{mirror}#sha256={SHA256}"
-    assert verified_archive(build(tmp_path, proof, "any"), FACTS, QUICK)[1] == 0
+def test_sample_is_in_the_way_of_no_other_source(
+    tmp_path: Path, server: FaultServer, final: Path
+) -> None:
+    sources = (server.url, server.url_at("localhost"), f"{server.url}#sha256={SHA256}")
+    notes = [verified_archive(build(tmp_path, url, "any"), FACTS, QUICK)[0] for url in sources]
+    notes.append(verified_archive(build(tmp_path, server.url), FACTS, QUICK)[0])
+    assert len({note.archive.location for note in notes}) == len(server.requests) == 4
+    assert final.read_bytes() == CONTENT
+
+
+def test_digest_proves_an_archive_whatever_server_it_came_from(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        url = f"{server.url_at(host)}#sha256={SHA256}"
+        verified_archive(build(tmp_path, url, "any"), FACTS, QUICK)
     assert len(server.requests) == 1
 
 
@@ -270,9 +287,8 @@ def test_stage_tells_what_it_verified_and_fetched(tmp_path: Path, server: FaultS
     assert result.facts["sources"] == {FACTS.name: server.url}
 
 
-def test_receipt_holds_until_an_archive_changes(
-    tmp_path: Path, server: FaultServer, final: Path
-) -> None:
+def test_receipt_holds_until_an_archive_changes(tmp_path: Path, server: FaultServer) -> None:
+    final = sample_of(tmp_path, server.url)
     here = build(tmp_path, server.url, "any")
     receipt = run_stage(here, "download").receipt
     assert run_stage(here, "download").reused

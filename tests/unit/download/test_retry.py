@@ -98,3 +98,16 @@ def test_many_failures_in_a_row_do_not_overflow(slept: list[float]) -> None:
     for _ in range(1100):
         patience.wait("url", BUSY)
     assert len(slept) == 1100
+
+
+def test_address_without_a_server_is_given_up_sooner(slept: list[float]) -> None:
+    patience = Patience(budget_s=600.0, first_budget_s=10.0)
+    silence = TransientAnswer("name not known", 4.0, answered=False)
+    wait_until_given_up(patience, silence)
+    assert slept == [4.0, 4.0]
+    slept.clear()
+    patience.begin()
+    patience.wait("url", TransientAnswer("HTTP 503", 4.0))
+    for _ in range(5):
+        patience.wait("url", silence)
+    assert len(slept) == 6
