@@ -1,4 +1,4 @@
-"""What all operators share: settings of the run, the stage's call, errors in Airflow's words."""
+"""What all operators share: the run's settings and lock, and the call of a stage."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from imagenet_etl.errors import (
-    Cancelled,
-    NothingToDo,
-    StillPending,
-    TerminalError,
-    TransientError,
-)
+from imagenet_etl.errors import Cancelled
+from imagenet_operators.errors import airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,19 +21,13 @@ if TYPE_CHECKING:
 class StageOperator(BaseOperator):
     """Runs one stage of ``imagenet_etl.pipeline`` and returns a short summary as XCom.
 
-    A stage whose receipt is valid has nothing to do: the task is skipped and says so. Everything a
-    later task needs is found through receipts, so a lost XCom or a cleared task loses nothing.
-
-    Args:
-        dataset: Name of the dataset.
-        aws_conn_id: Connection for the tasks that talk to AWS.
+    A stage whose receipt is valid has nothing to do: the task is skipped and says so. What a later
+    task needs is found through receipts, so a lost XCom or a cleared task loses nothing.
     """
 
     stage: ClassVar[str]
-    is_first: ClassVar[bool] = False
-    """Whether it may resolve and freeze the run's settings."""
-    is_last: ClassVar[bool] = False
-    """Whether it gives the run's lock back."""
+    is_first: ClassVar[bool] = False  # it may resolve and freeze the run's settings
+    is_last: ClassVar[bool] = False  # it gives the run's lock back
 
     def __init__(self, *, dataset: str, aws_conn_id: str = "aws_default", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -60,23 +49,14 @@ class StageOperator(BaseOperator):
 
     @contextmanager
     def build(self, context: Context) -> Iterator[Build]:
-        """Give the run's build, owning the dataset version, and translate what goes wrong."""
+        """Give the run's build, owning the dataset version."""
         from imagenet_operators.run_settings import build_for
 
-        try:
+        will_retry = context["ti"].try_number <= context["ti"].max_tries
+        with airflow_errors():
             build = build_for(self, context)
-            ti = context["ti"]
-            will_retry = ti.try_number <= ti.max_tries
             with build.locked(hand_on=not self.is_last, will_retry=will_retry) as owned:
                 yield owned
-        except StillPending:
-            raise
-        except NothingToDo as reason:
-            raise AirflowSkipException(f"Skipped: {reason}") from None
-        except TerminalError as error:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from None
-        except TransientError as error:
-            raise AirflowException(f"{type(error).__name__}: {error}") from None
 
     def on_kill(self) -> NoReturn:
         """Stop at once; Airflow calls this from its SIGTERM handler, in the main thread."""
