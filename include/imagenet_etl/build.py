@@ -169,6 +169,7 @@ def freeze_settings(
         settings = resolve().to_json()
         record = {"schema_version": RUN_SCHEMA, "run": run, "settings": settings}
         storage.create(key, pretty_json(record))
+        storage.close_staging()
     return frozen_settings(storage, dataset, run)
 
 

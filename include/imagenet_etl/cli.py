@@ -31,7 +31,13 @@ from imagenet_etl.errors import (
 from imagenet_etl.images.geometry import MODES
 from imagenet_etl.leases import Owner
 from imagenet_etl.manifest import MANIFEST
-from imagenet_etl.pipeline import STAGES, find_receipt, receipts_up_to, run_stage
+from imagenet_etl.pipeline import (
+    STAGES,
+    counts_in_words,
+    find_receipt,
+    receipts_up_to,
+    run_stage,
+)
 from imagenet_etl.registry import publish
 from imagenet_etl.samples import SAMPLES, SampleSize
 from imagenet_etl.verify import verify_folder
@@ -262,7 +268,7 @@ def _one_stage(args: argparse.Namespace) -> None:
     folder = Path(args.dataset).expanduser()
     if args.stage == "verify" and (args.dataset not in DATASETS or (folder / MANIFEST).exists()):
         counts = verify_folder(folder)
-        print(f"{folder}: all good, {_told(counts)}")
+        print(f"{folder}: all good, {counts_in_words(counts)}")
         return
     with _build(args).locked() as build:
         _run_and_tell(build, args.stage)
@@ -281,8 +287,4 @@ def _run_and_tell(build: Build, name: str) -> None:
             log.info("%s; waiting", pending)
             time.sleep(_POLL_S)
     state = "nothing to do" if outcome.reused else f"done in {outcome.receipt.seconds:.1f} s"
-    log.info("%-16s %s: %s", name, state, _told(outcome.receipt.counts))
-
-
-def _told(counts: dict[str, int]) -> str:
-    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
+    log.info("%-16s %s: %s", name, state, outcome.told())

@@ -47,6 +47,15 @@ class Outcome:
     receipt: Receipt
     reused: bool
 
+    def told(self) -> str:
+        """Return the counts in words."""
+        return counts_in_words(self.receipt.counts)
+
+
+def counts_in_words(counts: dict[str, int]) -> str:
+    """Return counts for people, such as ``2,000 train images, 20 classes``."""
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
+
 
 def run_stage(build: Build, name: str) -> Outcome:
     """Run one stage, unless a receipt shows that its result is there already.

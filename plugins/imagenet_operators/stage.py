@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 class StageOperator(BaseOperator):
     """Runs one stage of ``imagenet_etl.pipeline`` and returns a short summary as XCom.
 
-    A stage whose receipt is valid has nothing to do: the task is skipped and says so. What a later
-    task needs is found through receipts, so a lost XCom or a cleared task loses nothing.
+    A stage whose receipt is valid is skipped. Later tasks find what they need through receipts.
     """
 
     stage: ClassVar[str]
@@ -40,8 +39,7 @@ class StageOperator(BaseOperator):
 
         with self.build(context) as build:
             outcome = run_stage(build, self.stage)
-        receipt = outcome.receipt
-        told = ", ".join(f"{value:,} {name}" for name, value in receipt.counts.items())
+        receipt, told = outcome.receipt, outcome.told()
         if outcome.reused:
             raise AirflowSkipException(f"Nothing to do, the receipt is valid: {told}")
         self.log.info("%s done in %.1f s: %s", self.stage, receipt.seconds, told)
@@ -52,11 +50,10 @@ class StageOperator(BaseOperator):
         """Give the run's build, owning the dataset version."""
         from imagenet_operators.run_settings import build_for
 
-        will_retry = context["ti"].try_number <= context["ti"].max_tries
-        with airflow_errors():
-            build = build_for(self, context)
-            with build.locked(hand_on=not self.is_last, will_retry=will_retry) as owned:
-                yield owned
+        more_tries = (ti := context["ti"]).try_number <= ti.max_tries
+        keep = {"hand_on": not self.is_last, "will_retry": more_tries}
+        with airflow_errors(), build_for(self, context).locked(**keep) as build:
+            yield build
 
     def on_kill(self) -> NoReturn:
         """Stop at once; Airflow calls this from its SIGTERM handler, in the main thread."""
