@@ -1,0 +1,150 @@
+"""The command line: what it does with its arguments, what it prints, how it exits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.airflow_runs import files_below
+from tests.support.archives import ARCHIVE, tiny_zip
+from tests.support.moto_server import MotoServer
+
+from imagenet_etl.cli import DONE, TERMINAL, TRANSIENT, USAGE, main
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    (tmp_path / "site").mkdir()
+    return tiny_zip(tmp_path / "site")
+
+
+@pytest.fixture
+def command(tmp_path: Path, archive: Path) -> Command:
+    """Run a command on the sample archive."""
+
+    def run(name: str, *more: str) -> int:
+        source = ["--source", f"{ARCHIVE}={archive}", "--expect", "any", "--workers", "1"]
+        data = ["--data-dir", str(tmp_path / "data"), "--version", "v1"]
+        return main([name, "tiny_imagenet", *data, *source, *more])
+
+    return run
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    return tmp_path / "data/datasets/tiny_imagenet/registry.json"
+
+
+def test_prepare_prints_where_the_version_is(
+    command: Command, tmp_path: Path, registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("prepare") == DONE
+    version = tmp_path / "data/datasets/tiny_imagenet/v1"
+    assert capsys.readouterr().out == f"{version}\n"
+    assert json.loads(registry.read_text())["latest"] == "v1"
+    assert main(["verify", str(version)]) == DONE
+    assert "all good" in capsys.readouterr().out
+
+
+def test_stages_one_by_one_do_the_same(command: Command, registry: Path) -> None:
+    for stage in ("download", "untar", "restructure_val", "plan_shards", "pack", "verify"):
+        assert not registry.exists()
+        assert command(stage) == DONE
+    assert command("publish") == DONE
+    assert json.loads(registry.read_text())["latest"] == "v1"
+
+
+def test_prepare_backs_up_and_snapshots_when_asked(
+    command: Command, registry: Path, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)
+    moto.bucket("backups")
+    volume = moto.client("ec2").create_volume(AvailabilityZone="us-east-1a", Size=8)["VolumeId"]
+    cloud = ["--s3-uri", "s3://backups/x", "--ebs-volume-id", volume]
+    assert command("prepare", *cloud) == DONE
+    entry = json.loads(registry.read_text())["versions"]["v1"]
+    assert entry["s3_uri"] == "s3://backups/x/tiny_imagenet/v1"
+    assert entry["snapshot_id"].startswith("snap-")
+
+
+def test_optional_stage_without_its_setting_says_that_it_is_skipped(
+    command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert command("prepare") == DONE
+    assert command("back_up_to_s3") == DONE
+    assert "skipped: no S3 URI is set" in caplog.text
+
+
+def test_relative_source_is_taken_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for number, members in enumerate(({}, {"train/n00000001/images/n00000001_3.JPEG": None})):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        tiny_zip(folder, members)
+        monkeypatch.chdir(folder)
+        arguments = ["--source", f"{ARCHIVE}={ARCHIVE}", "--expect", "any", "--workers", "1"]
+        data = ["--data-dir", str(tmp_path / "data")]
+        assert main(["prepare", "tiny_imagenet", *data, *arguments]) == DONE
+        made.append(len(list((tmp_path / "data/datasets/tiny_imagenet").glob("*/manifest.json"))))
+    assert made == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--resize", "huge"], USAGE, "setting resize"),
+        (["--quality", "0"], USAGE, "setting quality: expected 1 to 100"),
+        (["--source", "no-equals-sign"], USAGE, "expected ARCHIVE=PATH_OR_URL"),
+        (["--source", "other.zip=/x"], USAGE, "'other.zip' is not an archive of Tiny ImageNet"),
+        (["--source", f"{ARCHIVE}=/no/such.zip"], TERMINAL, "SourceNotFound: /no/such.zip"),
+        (["--expect", "published"], TERMINAL, "ChecksumMismatch"),
+    ],
+)
+def test_errors_are_one_line_and_have_their_exit_code(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], code: int, message: str,
+) -> None:  # fmt: skip
+    assert command("prepare", *arguments) == code
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert files_below(tmp_path / "data/datasets") == {}
+
+
+def test_stage_before_its_predecessor_says_what_to_run(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("pack") == TERMINAL
+    assert "Run download first, or prepare" in capsys.readouterr().err
+
+
+def test_unreachable_endpoint_is_a_transient_exit(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in MotoServer("http://127.0.0.1:9").environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert command("prepare", "--s3-uri", "s3://backups") == TRANSIENT
+
+
+@pytest.mark.parametrize("name", ["prepare", "verify", "sample", "publish", "pack"])
+def test_help_is_free_of_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == DONE
+    assert "``" not in capsys.readouterr().out
+
+
+def test_sample_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.zip"
+    mine.write_bytes(b"precious")
+    assert main(["sample", "tiny_imagenet", "--out", str(mine), "--classes", "2"]) == TERMINAL
+    assert "exists already" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [mine]
+    assert mine.read_bytes() == b"precious"
