@@ -15,8 +15,9 @@ from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pack_worker import SEGMENT_SCHEMA, PackJob
 from imagenet_etl.pool import Job, WorkerPool
 from imagenet_etl.progress import Meter, metered
-from imagenet_etl.receipts import Output, Receipt, outputs_intact
+from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.records.layout import LOOSE_FORMATS
+from imagenet_etl.records.loose import loose_files_intact
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place, Result
 
@@ -45,11 +46,11 @@ def pack(place: Place) -> Result:
     return assemble(place, segments, [done[segment.number] for segment in segments])
 
 
-def pack_is_done(build: Build, receipt: Receipt) -> bool:
-    """Return whether the packed files are intact and within this run's quarantine budget."""
+def tree_is_whole(build: Build, receipt: Receipt) -> bool:
+    """Return whether a tree has all its loose files and is within the quarantine budget."""
     counts = receipt.counts
     budget = build.settings.max_bad_of(counts["expected"])
-    return counts["quarantined"] <= budget and outputs_intact(build, receipt)
+    return counts["quarantined"] <= budget and loose_files_intact(build, receipt)
 
 
 def read_segments(place: Place) -> list[Segment]:

@@ -16,7 +16,7 @@ from imagenet_etl.errors import ConfigError, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.val_annotations import restructure_val
-from imagenet_etl.packing import pack, pack_is_done
+from imagenet_etl.packing import pack, tree_is_whole
 from imagenet_etl.receipts import Receipt, stage_digest_of
 from imagenet_etl.selection import plan_shards
 from imagenet_etl.stage import Place, Stage
@@ -30,8 +30,8 @@ STAGES = {
         Stage("untar", 1, ("expect",), untar),
         Stage("restructure_val", 1, (), restructure_val),
         Stage("plan_shards", 1, ("shards", "val_shards", "seed"), plan_shards),
-        Stage("pack", 1, PACK_SETTINGS, pack, tools=codec_versions, still_true=pack_is_done),
-        Stage("verify", 1, (), verify),
+        Stage("pack", 1, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
+        Stage("verify", 1, (), verify, is_whole=tree_is_whole),
         Stage("back_up_to_s3", 1, ("s3_uri",), back_up_to_s3, after="verify",
               still_true=backup_is_there),
         Stage("snapshot_ebs", 1, ("ebs_volume_id",), snapshot_ebs, after="verify",
@@ -70,7 +70,7 @@ def run_stage(build: Build, name: str) -> Outcome:
         done = _receipts_before(build, stage)
         place = _place(build, stage, done)
         receipt = _valid_receipt(place, stage)
-        if receipt is not None:
+        if receipt is not None and stage.is_whole(build, receipt):
             return Outcome(receipt, reused=True)
         return Outcome(_run(place, stage), reused=False)
 

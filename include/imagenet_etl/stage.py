@@ -94,7 +94,8 @@ class Stage:
         run: Does the work.
         after: The stage it builds on, for a stage that is in no dataset's chain of local stages.
         tools: Versions of the codecs that decide the result.
-        still_true: Tells whether the result that a receipt notes is still there.
+        still_true: Tells whether the result that a receipt notes is still there; cheap.
+        is_whole: Looks closer, before the stage itself is passed over as done.
     """
 
     name: str
@@ -104,3 +105,4 @@ class Stage:
     after: str = ""
     tools: Callable[[], dict[str, str]] = dict
     still_true: Callable[[Build, Receipt], bool] = outputs_intact
+    is_whole: Callable[[Build, Receipt], bool] = lambda _build, _receipt: True

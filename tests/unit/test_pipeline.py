@@ -121,6 +121,24 @@ def test_published_file_that_was_removed_is_named(tmp_path: Path, archive: Path)
         ran(build_of(tmp_path, archive))
 
 
+@pytest.mark.parametrize("trouble", ["removed", "cut", "added"])
+def test_loose_image_that_was_touched_is_found_by_the_next_run(
+    tmp_path: Path, archive: Path, trouble: str
+) -> None:
+    ran(build_of(tmp_path, archive, formats=("imagefolder",)))
+    assert ran(build_of(tmp_path, archive, formats=("imagefolder",))) == []
+    image = next(versions(tmp_path)[0].rglob("n00000001_1.JPEG"))
+    if trouble == "removed":
+        image.unlink()
+    elif trouble == "cut":
+        image.write_bytes(image.read_bytes()[:-1])
+    else:
+        image.with_name("stray.JPEG").write_bytes(b"")
+    name = "stray" if trouble == "added" else "n00000001_1"
+    with pytest.raises(DatasetDamaged, match=rf"{name}\.JPEG"):
+        ran(build_of(tmp_path, archive, formats=("imagefolder",)))
+
+
 def test_version_name_taken_by_other_content_is_refused_before_packing(
     tmp_path: Path, archive: Path
 ) -> None:
