@@ -14,6 +14,7 @@ from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.errors import (
+    Cancelled,
     CloudError,
     ConfigError,
     NothingToDo,
@@ -117,7 +118,7 @@ class Build:
         except (NothingToDo, StillPending):
             keep = hand_on
             raise
-        except TransientError:
+        except (TransientError, Cancelled):
             keep = will_retry
             raise
         finally:

@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return TERMINAL
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         print("stopped; finished work is kept for the next run", file=sys.stderr)
         return TRANSIENT
     return DONE
 
 
 def _cancel(*_: object) -> NoReturn:
-    raise Cancelled("stopped by SIGTERM", remedy="Finished work is kept: run again")
+    raise Cancelled("SIGTERM")
 
 
 def _parser() -> argparse.ArgumentParser:

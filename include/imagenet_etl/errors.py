@@ -41,12 +41,11 @@
         ├── WorkerDied
         ├── WorkerStalled
         ├── LeaseLost
-        ├── Cancelled
         ├── StillPending              ask again later; nothing failed
         └── CloudUnavailable
 
-Two stand apart: ``BadImage`` condemns one image to quarantine and never leaves the packer;
-``NothingToDo`` says that an optional stage was not asked for.
+Three stand apart: ``BadImage`` condemns one image to quarantine and never leaves the packer;
+``NothingToDo`` says that an optional stage was not asked for; ``Cancelled`` ends everything.
 """
 
 from __future__ import annotations
@@ -260,10 +259,6 @@ class LeaseLost(TransientError):
     """Another run or a newer try took over what this one was working on."""
 
 
-class Cancelled(TransientError):
-    """The run was asked to stop; what was finished stays and is used by the next run."""
-
-
 class StillPending(TransientError):
     """Something at AWS is under way; ask again later."""
 
@@ -282,3 +277,11 @@ class BadImage(Exception):
 
 class NothingToDo(Exception):
     """An optional stage was not asked for; the message says which setting would ask for it."""
+
+
+class Cancelled(BaseException):
+    """The run was asked to stop; what was finished stays and is used by the next run.
+
+    A signal handler raises it at any point, so it is no ``Exception``: nothing that handles other
+    trouble may take it for that.
+    """

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from imagenet_etl.errors import AlreadyRunning, LeaseLost, StorageError, TransientError
+from imagenet_etl.errors import AlreadyRunning, CloudUnavailable, LeaseLost, StorageError
 from imagenet_etl.processes import ProcessId, this_process
 from imagenet_etl.storage import Storage
 
@@ -93,7 +93,7 @@ class Lease:
         try:
             if self.is_held():
                 self.beat(parked=parked, released=not parked)
-        except (StorageError, TransientError) as trouble:
+        except (StorageError, CloudUnavailable) as trouble:
             log.warning("%s could not be given back, it goes stale instead: %s", self.key, trouble)
 
 

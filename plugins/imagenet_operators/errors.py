@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from imagenet_etl.errors import NothingToDo, StillPending, TerminalError, TransientError
+from imagenet_etl.errors import (
+    Cancelled,
+    NothingToDo,
+    StillPending,
+    TerminalError,
+    TransientError,
+)
 
 
 @contextmanager
@@ -24,5 +30,5 @@ def airflow_errors() -> Iterator[None]:
         raise AirflowSkipException(f"Skipped: {reason}") from None
     except TerminalError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
-    except TransientError as error:
+    except (TransientError, Cancelled) as error:
         raise AirflowException(f"{type(error).__name__}: {error}") from None

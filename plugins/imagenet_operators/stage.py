@@ -57,4 +57,4 @@ class StageOperator(BaseOperator):
 
     def on_kill(self) -> NoReturn:
         """Stop at once; Airflow calls this from its SIGTERM handler, in the main thread."""
-        raise Cancelled("the task was stopped", remedy="Finished work is kept: run it again")
+        raise Cancelled("the task was stopped; finished work is kept for its next try")

@@ -111,17 +111,23 @@ def test_killed_build_is_finished_by_the_next_run_to_the_same_bytes(
     assert left == []
 
 
+@pytest.mark.parametrize("point", range(POINTS))
 def test_stopped_build_ends_cleanly_and_keeps_finished_segments(
-    archive: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    archive: Path, undisturbed: dict[str, bytes], tmp_path: Path, point: int
 ) -> None:
+    rng = random.Random(SEED + 2000 + point)
+    segments = rng.randrange(9)
+    print(f"seed {SEED}, point {point}: stopped once {segments} segments are finished")
     process = start(archive, tmp_path)
-    assert wait_until(lambda: finished_segments(tmp_path) >= 2, 30)
+    assert wait_until(lambda: finished_segments(tmp_path) >= segments, 30)
+    assert wait_until(lambda: len(workers_of(process)) == 2, 30)
+    time.sleep(rng.random() * 0.05)
     workers = workers_of(process)
     process.terminate()
     _, printed = process.communicate(timeout=5)
     assert process.returncode == 3
-    assert "stopped by SIGTERM" in printed
+    assert "stopped; finished work is kept" in printed
     assert not any(is_running(pid) for pid in workers)
-    assert finished_segments(tmp_path) >= 2
+    assert finished_segments(tmp_path) >= segments
     finish(start(archive, tmp_path))
     assert published(tmp_path) == undisturbed
