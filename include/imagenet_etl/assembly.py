@@ -15,7 +15,7 @@ from imagenet_etl.errors import RecordError
 from imagenet_etl.labels.side_files import read_side_files
 from imagenet_etl.pack_worker import segment_file, segment_name
 from imagenet_etl.receipts import Output
-from imagenet_etl.records.layout import LOOSE_FORMATS, shard_name
+from imagenet_etl.records.layout import LOOSE_FORMATS, loose_table, shard_name
 from imagenet_etl.records.recordio import SUFFIXES, concatenate
 from imagenet_etl.records.table import LOOSE_FILES, RECORDS
 from imagenet_etl.selection import Segment
@@ -135,7 +135,7 @@ def _add_records(tree: _Tree, segments: list[Segment]) -> None:
     for output in sorted(LOOSE_FORMATS & set(tree.place.build.settings.formats)):
         path = tree.place.scratch()
         write_batches(path, LOOSE_FILES, _loose_files(_records(tree, segments), output))
-        tree.add(f"{output}/files.parquet", path)
+        tree.add(loose_table(output), path)
 
 
 def _records(tree: _Tree, segments: list[Segment]) -> Iterator[pa.Table]:

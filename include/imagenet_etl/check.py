@@ -20,7 +20,7 @@ from imagenet_etl.digests import digest_object
 from imagenet_etl.errors import DatasetDamaged, RecordError
 from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile
 from imagenet_etl.progress import Meter, metered
-from imagenet_etl.records.layout import LOOSE_FORMATS
+from imagenet_etl.records.layout import LOOSE_FORMATS, loose_table
 from imagenet_etl.records.recordio import read_frame, read_index, unpack_image
 from imagenet_etl.storage import ReadAt, Storage
 from imagenet_etl.tables import open_parquet, read_table
@@ -194,7 +194,7 @@ def _check_record(tree: Tree, name: str, data: bytes, row: dict[str, object]) ->
 
 
 def _loose_files(tree: Tree, output: str) -> pa.Table:
-    return read_table(tree.storage, tree.key(f"{output}/files.parquet"))
+    return read_table(tree.storage, tree.key(loose_table(output)))
 
 
 def _check_loose(tree: Tree, output: str, batch: pa.RecordBatch, meter: Meter) -> None:

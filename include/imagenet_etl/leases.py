@@ -136,6 +136,35 @@ def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -
         return lease
 
 
+def acquire_patiently(
+    storage: Storage, key: str, owner: Owner, *, wait_s: float, pause_s: float, notice: str = ""
+) -> Lease:
+    """Win a lease, waiting while another live owner holds it.
+
+    Args:
+        storage: Where the lease lies.
+        key: The lease's folder.
+        owner: Who asks.
+        wait_s: How long to wait.
+        pause_s: How long between two looks.
+        notice: Logged once when there is something to wait for.
+
+    Raises:
+        AlreadyRunning: It is still held after ``wait_s`` seconds.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return acquire(storage, key, owner)
+        except AlreadyRunning:
+            if time.monotonic() > deadline:
+                raise
+        if notice:
+            log.info("%s", notice)
+            notice = ""
+        time.sleep(pause_s)
+
+
 def _generations(storage: Storage, key: str) -> Iterator[tuple[str, int, bool]]:
     """Yield each file's key, its generation, and whether it is a heartbeat.
 

@@ -15,7 +15,7 @@ from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pack_worker import SEGMENT_SCHEMA, PackJob
 from imagenet_etl.pool import Job, WorkerPool
 from imagenet_etl.progress import Meter, metered
-from imagenet_etl.receipts import Output, Receipt
+from imagenet_etl.receipts import Output, Receipt, is_intact
 from imagenet_etl.records.layout import LOOSE_FORMATS
 from imagenet_etl.records.loose import loose_files_intact
 from imagenet_etl.selection import Segment
@@ -77,7 +77,7 @@ def _adopt(place: Place, published: Manifest) -> Result:
             remedy="Choose another version name, or leave it empty",
         )
     expected = published.counts["expected"]
-    check_budget(published.quarantined, build.settings.max_bad_of(expected), expected)
+    _check_budget(published.quarantined, build.settings.max_bad_of(expected), expected)
     outputs = []
     for file in published.files:
         stat = build.storage.stat(f"{base}/{file.name}")
@@ -123,7 +123,8 @@ def _finished(place: Place, segments: list[Segment]) -> dict[int, dict[str, Any]
         if data is None:
             continue
         receipt = _read_segment(data)
-        if receipt and all(_is_intact(place, Output(**item)) for item in receipt["outputs"]):
+        outputs = [Output(**item) for item in receipt["outputs"]] if receipt else []
+        if receipt and all(is_intact(storage, place.base, output) for output in outputs):
             done[segment.number] = receipt
         else:
             storage.delete(key)
@@ -139,11 +140,6 @@ def _read_segment(data: bytes) -> dict[str, Any] | None:
     return receipt if receipt.get("schema_version") == SEGMENT_SCHEMA else None
 
 
-def _is_intact(place: Place, output: Output) -> bool:
-    stat = place.build.storage.stat(f"{place.base}/{output.name}")
-    return stat is not None and (stat.size, stat.tag) == (output.size, output.tag)
-
-
 def _check_space(place: Place, missing: list[Segment]) -> None:
     formats = place.build.settings.formats
     # A segment of a larger shard is written twice: as a part, then into the shard.
@@ -157,7 +153,7 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
     build = place.build
     expected = sum(segment.records for segment in segments)
     budget = build.settings.max_bad_of(expected)
-    check_budget(_bad(done), budget, expected)
+    _check_budget(_bad(done), budget, expected)
     missing = [segment for segment in segments if segment.number not in done]
     if not missing:
         return
@@ -171,7 +167,7 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
         for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), held.check):
             done[job["segment"]["number"]] = receipt
             held.give_back(job)
-            check_budget(_bad(done), budget, expected)
+            _check_budget(_bad(done), budget, expected)
 
 
 class _Held:
@@ -237,7 +233,7 @@ def _count(meter: Meter, told: dict[str, int]) -> None:
     meter.add(told["images"], told["bytes"])
 
 
-def check_budget(bad: Sequence[dict[str, Any]], budget: int, expected: int) -> None:
+def _check_budget(bad: Sequence[dict[str, Any]], budget: int, expected: int) -> None:
     """Compare the quarantined images with what is allowed.
 
     Raises:

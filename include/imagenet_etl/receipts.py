@@ -9,6 +9,7 @@ from typing import Any
 
 from imagenet_etl.build import Build
 from imagenet_etl.files import check_schema, digest_of, pretty_json
+from imagenet_etl.storage import Stat, Storage
 
 RECEIPT_SCHEMA = 1
 
@@ -128,9 +129,10 @@ def stage_digest_of(
 
 def outputs_intact(build: Build, receipt: Receipt) -> bool:
     """Return whether every output still has the size and tag that the receipt noted."""
-    storage = build.storage
-    for output in receipt.outputs:
-        stat = storage.stat(receipt.key_of(output.name))
-        if stat is None or (stat.size, stat.tag) != (output.size, output.tag):
-            return False
-    return True
+    return all(is_intact(build.storage, receipt.base, output) for output in receipt.outputs)
+
+
+def is_intact(storage: Storage, base: str, output: Output) -> bool:
+    """Return whether a file below ``base`` still has the size and tag that were noted."""
+    stat = storage.stat(f"{base}/{output.name}" if base else output.name)
+    return stat == Stat(output.size, output.tag)

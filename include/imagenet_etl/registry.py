@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,11 +106,9 @@ def _read(build: Build, key: str) -> dict[str, Any]:
 def _only_writer(build: Build) -> leases.Lease:
     # Beside the folder of the versions' locks, where a version could be called like it.
     key = f"{build.work}/registry-lock"
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            return leases.acquire(build.storage, key, build.owner)
-        except AlreadyRunning as error:
-            if time.monotonic() > deadline:
-                raise SourceBusy("the registry is being written by another run") from error
-            time.sleep(_PAUSE_S)
+    try:
+        return leases.acquire_patiently(
+            build.storage, key, build.owner, wait_s=_WAIT_S, pause_s=_PAUSE_S
+        )
+    except AlreadyRunning as error:
+        raise SourceBusy("the registry is being written by another run") from error

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from imagenet_etl.check import Tree, check_tree
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
-from imagenet_etl.files import hash_file, typed_os_errors
+from imagenet_etl.files import typed_os_errors
 from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
-from imagenet_etl.receipts import Output, Receipt
+from imagenet_etl.receipts import Output
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.storage import LocalStorage
 
@@ -29,6 +29,7 @@ def verify(place: Place) -> Result:
     """
     build, packed = place.build, place.done["pack"]
     manifest = make_manifest(place)
+    encoded = manifest.to_json()
     tree = Tree(build.storage, packed.base)
     final = f"{build.published}/{manifest.version}"
     try:
@@ -36,14 +37,14 @@ def verify(place: Place) -> Result:
     except DatasetDamaged as error:
         if packed.base != final:
             # Nothing of it was published: let the next run pack it anew.
-            build.storage.delete(f"{build.work}/pack/{packed.stage_digest}")
+            build.storage.delete(_pack_folder(place))
             error.remedy = "What was packed is dropped: run again, and check the disk's health"
         raise
     if packed.base == final:
-        if build.storage.read(f"{final}/{MANIFEST}") != manifest.to_json():
+        if build.storage.read(f"{final}/{MANIFEST}") != encoded:
             raise tree.damaged(MANIFEST, "the manifest of this build", "another one")
     else:
-        build.storage.put(f"{packed.base}/{MANIFEST}", manifest.to_json())
+        build.storage.put(f"{packed.base}/{MANIFEST}", encoded)
         build.check_owner()
         try:
             build.storage.publish_tree(packed.base, final, MANIFEST)
@@ -52,11 +53,9 @@ def verify(place: Place) -> Result:
                 f"version {manifest.version!r} was published by another run meanwhile",
                 remedy="Run again: equal content is adopted, other content needs another name",
             ) from error
-    path = place.scratch()
-    path.write_bytes(manifest.to_json())
-    sha256 = hash_file(path, "sha256")["sha256"]
-    outputs = [*packed.outputs, Output(MANIFEST, path.stat().st_size, sha256)]
-    _clean_up(place, packed)
+    sha256 = hashlib.sha256(encoded).hexdigest()
+    outputs = [*packed.outputs, Output(MANIFEST, len(encoded), sha256)]
+    _clean_up(place, final)
     local = build.storage.local_path(final)
     return Result(
         counts=manifest.counts,
@@ -76,18 +75,17 @@ def _stamped(place: Place, base: str, output: Output) -> Output:
     return replace(output, tag=stat.tag if stat else "")
 
 
-def _clean_up(place: Place, packed: Receipt) -> None:
+def _pack_folder(place: Place) -> str:
+    return f"{place.build.work}/pack/{place.done['pack'].stage_digest}"
+
+
+def _clean_up(place: Place, final: str) -> None:
     """Remove what packing left beside the tree, and point its receipt to the published files."""
-    storage = place.build.storage
-    base = f"{place.build.work}/pack/{packed.stage_digest}"
+    storage, folder = place.build.storage, _pack_folder(place)
     for name in ("parts", "records", "segments", "leases"):
-        storage.delete(f"{base}/{name}")
-    moved = replace(packed, base=f"{place.build.published}/{_version(place)}")
-    storage.put(f"{base}/receipt.json", moved.to_json())
-
-
-def _version(place: Place) -> str:
-    return version_of(place.build.settings, place.done["pack"].stage_digest)
+        storage.delete(f"{folder}/{name}")
+    moved = replace(place.done["pack"], base=final)
+    storage.put(f"{folder}/receipt.json", moved.to_json())
 
 
 def make_manifest(place: Place) -> Manifest:
@@ -101,7 +99,7 @@ def make_manifest(place: Place) -> Manifest:
     plan_settings = settings.select(("seed", "shards", "val_shards"))
     return Manifest(
         dataset=facts.name,
-        version=_version(place),
+        version=version_of(settings, packed.stage_digest),
         pack_digest=packed.stage_digest,
         licence=facts.licence,
         terms_url=facts.terms_url,
@@ -147,7 +145,7 @@ def verify_folder(folder: Path) -> dict[str, int]:
         raise DatasetDamaged(
             f"{folder} is no dataset version",
             expected=f"{MANIFEST} in it",
-            found="a folder without it" if os.path.isdir(folder) else "no folder",  # noqa: PTH112
+            found="a folder without it" if folder.is_dir() else "no folder",
             remedy="Give the folder data_dir/datasets/NAME/VERSION",
         )
     with typed_os_errors(str(folder)):

@@ -282,7 +282,7 @@ def _check_first_answer(
 def _check_content(wanted: Wanted, response: httpx.Response, block: bytes) -> None:
     """Recognise a page in the archive's place by its type or by its first bytes."""
     html = "html" in response.headers.get("content-type", "").lower()
-    start = block[:512].lstrip().lower()
+    start = block[:_HEAD_BYTES].lstrip().lower()
     if html or start.startswith((b"<!doctype html", b"<html")):
         raise _login_needed(wanted, "an HTML page")
     if not block:

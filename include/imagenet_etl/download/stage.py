@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -195,23 +194,21 @@ def _only_downloader(build: Build, name: str) -> Iterator[tuple[leases.Lease, le
         SourceBusy: It is still not done after ten minutes.
     """
     key = f"{build.work}/locks/download-{name}"
-    deadline = time.monotonic() + _WAIT_FOR_OTHER_S
-    told = False
-    while True:
-        try:
-            lease = leases.acquire(build.storage, key, build.owner)
-            break
-        except AlreadyRunning as error:
-            if time.monotonic() > deadline:
-                raise SourceBusy(
-                    f"another run is still downloading {name}",
-                    found=error.found,
-                    remedy="It will be used as soon as it is complete: run again later",
-                ) from error
-            if not told:
-                log.info("another run is downloading %s; waiting for it", name)
-                told = True
-            time.sleep(_POLL_S)
+    try:
+        lease = leases.acquire_patiently(
+            build.storage,
+            key,
+            build.owner,
+            wait_s=_WAIT_FOR_OTHER_S,
+            pause_s=_POLL_S,
+            notice=f"another run is downloading {name}; waiting for it",
+        )
+    except AlreadyRunning as error:
+        raise SourceBusy(
+            f"another run is still downloading {name}",
+            found=error.found,
+            remedy="It will be used as soon as it is complete: run again later",
+        ) from error
     try:
         with leases.kept_alive(build.storage, lease) as heartbeat:
             yield lease, heartbeat

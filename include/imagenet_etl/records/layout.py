@@ -12,6 +12,11 @@ LOOSE_FORMATS = frozenset({"imagefolder"})
 """Formats of one file an image: flushed together, listed in ``<format>/files.parquet``."""
 
 
+def loose_table(output: str) -> str:
+    """Return the name of the table that lists a loose format's files."""
+    return f"{output}/files.parquet"
+
+
 def shard_name(split: str, shard: int) -> str:
     """Return a shard's name without a suffix."""
     return f"{split}_{shard:05d}"

@@ -6,10 +6,8 @@ from collections.abc import Iterable
 
 from imagenet_etl.build import Build
 from imagenet_etl.receipts import Receipt
-from imagenet_etl.records.layout import LOOSE_FORMATS
+from imagenet_etl.records.layout import LOOSE_FORMATS, loose_table
 from imagenet_etl.tables import open_parquet
-
-FILES = "files.parquet"
 
 
 def loose_files_intact(build: Build, receipt: Receipt) -> bool:
@@ -19,14 +17,15 @@ def loose_files_intact(build: Build, receipt: Receipt) -> bool:
     """
     names = {output.name for output in receipt.outputs}
     return all(
-        _is_intact(build, receipt.key_of(output))
+        _is_intact(build, receipt, output)
         for output in LOOSE_FORMATS
-        if f"{output}/{FILES}" in names
+        if loose_table(output) in names
     )
 
 
-def _is_intact(build: Build, folder: str) -> bool:
-    with open_parquet(build.storage, f"{folder}/{FILES}") as table:
+def _is_intact(build: Build, receipt: Receipt, output: str) -> bool:
+    folder, listing = receipt.key_of(output), receipt.key_of(loose_table(output))
+    with open_parquet(build.storage, listing) as table:
         expected = _fingerprint(
             (name.as_py(), size.as_py())
             for batch in table.iter_batches(columns=["name", "size"])
@@ -34,7 +33,7 @@ def _is_intact(build: Build, folder: str) -> bool:
         )
     cut = len(folder) + 1
     return expected == _fingerprint(
-        (key[cut:], stat.size) for key, stat in build.storage.list(folder) if key[cut:] != FILES
+        (key[cut:], stat.size) for key, stat in build.storage.list(folder) if key != listing
     )
 
 
