@@ -1,1 +1,1 @@
-"""Images: structure from the header, geometry of the resize modes, pixels through Pillow."""
+"""Images: structure from the headers, resize modes as arithmetic, pixels through fast codecs."""
