@@ -15,7 +15,7 @@ _WHERE = [
     ("stored_size", pa.int64()),
     ("size", pa.int64()),
     ("method", pa.int8()),
-    ("crc32", pa.int64()),
+    ("check", pa.int64()),
 ]
 INDEX = versioned([*_WHERE, ("split", pa.string()), ("wnid", pa.string()),
                    ("file_name", pa.string())])  # fmt: skip
@@ -40,7 +40,7 @@ def where(archive: str, member: Member) -> tuple[object, ...]:
     """Return a member's values for the columns that say where it lies."""
     return (
         archive, member.name, member.header_offset, member.offset, member.stored_size,
-        member.size, member.method, member.crc32,
+        member.size, member.method, member.check,
     )  # fmt: skip
 
 
@@ -50,6 +50,6 @@ def member_of(row: dict[str, object]) -> Member:
         name=str(row["member"]),
         **{  # type: ignore[arg-type]
             name: row[name]
-            for name in ("header_offset", "offset", "stored_size", "size", "method", "crc32")
+            for name in ("header_offset", "offset", "stored_size", "size", "method", "check")
         },
     )

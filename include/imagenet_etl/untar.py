@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from imagenet_etl.archives.location import OpenArchive, archives_of, open_archive
-from imagenet_etl.archives.member import Member, accepted
-from imagenet_etl.archives.zip import list_zip
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagenet_etl.archives.layout import Sorter
+from imagenet_etl.archives.location import archives_of, open_archive
 from imagenet_etl.datasets import DatasetFacts
-from imagenet_etl.errors import CountMismatch, UnexpectedMember
-from imagenet_etl.index import INDEX, SIDE_FILES, where
+from imagenet_etl.errors import CountMismatch
+from imagenet_etl.index import INDEX, SIDE_FILES
 from imagenet_etl.progress import metered
 from imagenet_etl.stage import Place, Result
-from imagenet_etl.tables import batched, write_batches
+from imagenet_etl.tables import ROWS_PER_BATCH, batched, write_batches
 
 
 def untar(place: Place) -> Result:
@@ -24,72 +26,66 @@ def untar(place: Place) -> Result:
         CountMismatch: It holds other numbers of images than the published ones.
     """
     build = place.build
-    listing = _Listing(build.facts)
+    found = _Found(build.facts)
     images = place.scratch()
     with metered("untar", sum(build.facts.expected.values()), "images") as meter:
 
-        def rows() -> Iterator[tuple[object, ...]]:
+        def tables() -> Iterator[pa.Table]:
             for ref in archives_of(place.done["download"]).values():
                 with open_archive(build.storage, ref) as archive:
-                    for row in listing.images(archive):
-                        meter.add(1)
-                        yield row
+                    sorter = Sorter(build.facts, ref.name)
+                    for table in sorter.images(archive):
+                        found.count(table)
+                        meter.add(table.num_rows)
+                        yield table
                     archive.check()
+                    found.side_files += sorter.side_files
 
-        write_batches(images, INDEX, batched(rows(), INDEX))
-    listing.check_counts(published=build.settings.expect == "published")
+        write_batches(images, INDEX, regrouped(tables()))
+    found.check_counts(published=build.settings.expect == "published")
     side_files = place.scratch()
-    write_batches(side_files, SIDE_FILES, batched(sorted(listing.side_files), SIDE_FILES))
-    counts = {f"{split}_images": listing.found[split] for split in build.facts.layout.images}
+    write_batches(side_files, SIDE_FILES, batched(sorted(found.side_files), SIDE_FILES))
+    counts = {f"{split}_images": found.images[split] for split in build.facts.layout.images}
     return Result(
-        counts=counts | {"classes": len(listing.wnids)},
+        counts=counts | {"classes": len(found.wnids)},
         outputs=(
             place.publish("images.parquet", images),
             place.publish("side_files.parquet", side_files),
         ),
-        facts={"published_counts": listing.is_published()},
+        facts={"published_counts": found.is_published()},
     )
 
 
-class _Listing:
-    """Sorts the members of a dataset's archives into images and side files, and counts them."""
+def regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Join small tables to such of about ``ROWS_PER_BATCH``, for row groups of a good size."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(item.num_rows for item in gathered) >= ROWS_PER_BATCH:
+            yield pa.concat_tables(gathered).combine_chunks()
+            gathered = []
+    if any(item.num_rows for item in gathered):
+        yield pa.concat_tables(gathered).combine_chunks()
+
+
+class _Found:
+    """What the archives of a dataset turned out to hold."""
 
     def __init__(self, facts: DatasetFacts) -> None:
         self._facts = facts
-        self.found: Counter[str] = Counter()
+        self.images: Counter[str] = Counter()
         self.wnids: set[str] = set()
         self.side_files: list[tuple[object, ...]] = []
 
-    def images(self, archive: OpenArchive) -> Iterator[tuple[object, ...]]:
-        """Yield an index row for each image of one archive."""
-        name = archive.ref.name
-        for member in accepted(list_zip(archive.file, name), self._facts.layout, name):
-            row = self._image_row(name, member)
-            if row is not None:
-                yield row
-                continue
-            side_file = self._facts.layout.side_files.fullmatch(member.name)
-            if side_file is None:
-                raise UnexpectedMember(
-                    f"{name}: member {member.name} does not belong to {self._facts.title}",
-                    remedy="Is it the right archive? Remove strange files from one of your own",
-                )
-            self.side_files.append((*where(name, member), side_file["path"]))
-
-    def _image_row(self, archive: str, member: Member) -> tuple[object, ...] | None:
-        for split, pattern in self._facts.layout.images.items():
-            match = pattern.fullmatch(member.name)
-            if match:
-                wnid = match.groupdict().get("wnid")
-                self.found[split] += 1
-                if wnid:
-                    self.wnids.add(wnid)
-                return (*where(archive, member), split, wnid, match["file"])
-        return None
+    def count(self, images: pa.Table) -> None:
+        """Count the images of an index table by split, and note their classes."""
+        for item in pc.value_counts(images["split"]).to_pylist():
+            self.images[item["values"]] += item["counts"]
+        self.wnids.update(pc.unique(images["wnid"].drop_null()).to_pylist())
 
     def is_published(self) -> bool:
         """Return whether the numbers of images and classes are the published ones."""
-        return self.found == self._facts.expected and len(self.wnids) == self._facts.classes
+        return self.images == self._facts.expected and len(self.wnids) == self._facts.classes
 
     def check_counts(self, *, published: bool) -> None:
         """Refuse an empty archive, and one with other counts when the published ones are asked for.
@@ -97,12 +93,12 @@ class _Listing:
         Raises:
             CountMismatch: The numbers differ.
         """
-        if self.found.total() == 0:
+        if self.images.total() == 0:
             raise CountMismatch(
                 f"{self._facts.title} archive holds no image",
                 remedy="Is it the right archive? Download it again",
             )
-        found = {split: self.found[split] for split in self._facts.layout.images}
+        found = {split: self.images[split] for split in self._facts.layout.images}
         if published and not self.is_published():
             raise CountMismatch(
                 f"{self._facts.title} archive holds another number of images",

@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tests.support.builds import tiny_build
 
+from imagenet_etl.archives.kinds import FOLDER, kind_of
+from imagenet_etl.archives.layout import Sorter
+from imagenet_etl.archives.location import ArchiveRef, open_archive
+from imagenet_etl.archives.member import Member
 from imagenet_etl.build import Build
+from imagenet_etl.datasets import TINY_IMAGENET, DatasetFacts, Layout
+from imagenet_etl.index import member_of
 from imagenet_etl.pipeline import run_stage
 from imagenet_etl.samples import SampleSize
 from imagenet_etl.samples.tiny_imagenet import build_tiny_imagenet
+from imagenet_etl.storage import LocalStorage, open_local
 
 ROOT = "tiny-imagenet-200"
 ARCHIVE = f"{ROOT}.zip"
 STAGES = ("download", "untar", "restructure_val", "plan_shards", "pack", "verify")
 HTML = b"<!DOCTYPE html><html><title>Sign in</title></html>\n"
 SMALL = SampleSize(classes=3, train=4, val=2, test=2)
+ANYTHING = replace(
+    TINY_IMAGENET,
+    layout=Layout(
+        images={"train": re.compile(r"(?P<file>.*)")},
+        class_tars=re.compile(r"[^/]*\.tar"),
+        max_members=100_000,
+        max_member_bytes=TINY_IMAGENET.layout.max_member_bytes,
+    ),
+)
+"""A dataset to which every file belongs."""
 
 
 def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -92,6 +110,30 @@ def run_stages(build: Build, last: str = "verify") -> dict[str, Any]:
         for name in STAGES[: STAGES.index(last) + 1]:
             receipts[name] = run_stage(build, name).receipt
     return receipts
+
+
+def ref_of(path: Path) -> ArchiveRef:
+    """Return a file or folder as the download stage would note it."""
+    if path.is_dir():
+        return ArchiveRef(path.name, str(path), 0, "", FOLDER)
+    with open_local(path) as file:
+        kind = kind_of(file, path.name)
+        return ArchiveRef(path.name, str(path), file.stat.size, file.stat.tag, kind)
+
+
+def listed(path: Path, facts: DatasetFacts = ANYTHING) -> list[Member]:
+    """Return an archive's images as the untar stage lists them."""
+    ref = ref_of(path)
+    with open_archive(LocalStorage(path.parent), ref) as archive:
+        tables = list(Sorter(facts, ref.name).images(archive))
+        return [member_of(row) for table in tables for row in table.to_pylist()]
+
+
+def contents(path: Path, facts: DatasetFacts = ANYTHING) -> dict[str, bytes]:
+    """Return what an archive's images hold, read as the packer reads them."""
+    members = listed(path, facts)
+    with open_archive(LocalStorage(path.parent), ref_of(path)) as archive:
+        return {member.name: archive.read(member) for member in members}
 
 
 @dataclass(frozen=True)

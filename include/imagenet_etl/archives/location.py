@@ -1,4 +1,4 @@
-"""Where the archives of a build are, and reading them while they may not change."""
+"""Where the archives of a build are, and opening them while they may not change."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagenet_etl.archives.member import Member
-from imagenet_etl.archives.zip import read_zip_member
+from imagenet_etl.archives.kinds import FOLDER
+from imagenet_etl.archives.opened import OpenArchive, OpenFile, OpenFolder
 from imagenet_etl.errors import ArchiveChanged
 from imagenet_etl.receipts import Receipt
-from imagenet_etl.storage import ReadAt, Stat, Storage, open_local
+from imagenet_etl.storage import Stat, Storage, open_local
+
+__all__ = ["ArchiveRef", "OpenArchive", "archives_of", "open_archive"]
 
 
 @dataclass(frozen=True)
@@ -20,72 +22,40 @@ class ArchiveRef:
 
     Attributes:
         name: Its name in the index.
-        location: A key of the data folder, or the absolute path of a file used in place.
-        size: Bytes when it was verified.
-        tag: mtime or ETag when it was verified.
+        location: A key of the data folder, or the absolute path of what is used in place.
+        size: Bytes when it was verified; for a folder those of all its files.
+        tag: mtime or ETag when it was verified; for a folder a digest over that of every file.
+        kind: ``zip``, ``tar`` or ``folder``, as it was found to be.
     """
 
     name: str
     location: str
     size: int
     tag: str
+    kind: str = "zip"
 
     def stat(self, storage: Storage) -> Stat | None:
         """Return what is at the location now, None for nothing."""
         if not self.location.startswith("/"):
             return storage.stat(self.location)
+        path = Path(self.location)
         try:
-            state = Path(self.location).stat()
+            state = path.stat()
         except OSError:
             return None
+        if self.kind == FOLDER:
+            # Its files are looked at one by one when they are read: there may be a million.
+            return Stat(self.size, self.tag) if path.is_dir() else None
         return Stat(state.st_size, str(state.st_mtime_ns))
 
     def is_unchanged(self, storage: Storage) -> bool:
-        """Return whether size and tag are those that were verified."""
+        """Return whether size and tag are those that were verified; of a folder, that it exists."""
         return self.stat(storage) == Stat(self.size, self.tag)
 
 
 def archives_of(receipt: Receipt) -> dict[str, ArchiveRef]:
     """Return the archives that a download receipt vouches for, by name."""
     return {name: ArchiveRef(**ref) for name, ref in receipt.facts["archives"].items()}
-
-
-class OpenArchive:
-    """An archive that is checked when it is opened, at each read, and when it is closed."""
-
-    def __init__(self, ref: ArchiveRef, file: ReadAt) -> None:
-        self.ref = ref
-        self.file = file
-
-    def read(self, member: Member) -> bytes:
-        """Return a member's content.
-
-        Raises:
-            ArchiveChanged: Its header is not the indexed one.
-            BadImage: Its content is damaged.
-        """
-        return read_zip_member(self.file, member, self.ref.name)
-
-    def will_need(self, member: Member) -> None:
-        """Ask for read-ahead of a member with its header."""
-        span = member.offset + member.stored_size - member.header_offset
-        self.file.will_need(member.header_offset, span)
-
-    def check(self) -> None:
-        """Make sure that neither the open file nor what its name leads to has changed.
-
-        Raises:
-            ArchiveChanged: Either has.
-        """
-        expected = Stat(self.ref.size, self.ref.tag)
-        for found in (self.file.stat, self.file.current_stat()):
-            if found != expected:
-                raise ArchiveChanged(
-                    f"{self.ref.location} changed since it was verified",
-                    expected=f"{expected.size:,} bytes, tag {expected.tag}",
-                    found=f"{found.size:,} bytes, tag {found.tag}" if found else "nothing",
-                    remedy="Run again to index it anew; leave archives alone while a run uses them",
-                )
 
 
 @contextmanager
@@ -96,10 +66,15 @@ def open_archive(storage: Storage, ref: ArchiveRef) -> Iterator[OpenArchive]:
         ArchiveChanged: It is gone or is not the file that was verified.
     """
     path = Path(ref.location)
+    if ref.kind == FOLDER:
+        folder = OpenFolder(ref.name, path)
+        folder.check()
+        yield folder
+        return
     try:
         opening = open_local(path) if path.is_absolute() else storage.open(ref.location)
         with opening as file:
-            archive = OpenArchive(ref, file)
+            archive = OpenFile(ref.name, ref.location, ref.kind, file, Stat(ref.size, ref.tag))
             archive.check()
             yield archive
     except FileNotFoundError as error:

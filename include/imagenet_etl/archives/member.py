@@ -1,14 +1,14 @@
-"""Where one file lies inside an archive, and the checks that every kind of archive shares."""
+"""Where one file lies inside an archive, and which names a file may have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from imagenet_etl.datasets import Layout
-from imagenet_etl.errors import UnexpectedMember, UnsafeMember
+from imagenet_etl.errors import UnsafeMember
 
 STORED, DEFLATED = 0, 8
+LARGEST = 1 << 60
+"""No member of any archive is larger; more would not fit the tables' 64 bits with an offset."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Member:
         stored_size: How many bytes are stored.
         size: How many bytes the file has.
         method: ``STORED`` or ``DEFLATED``.
-        crc32: CRC-32 of the file, -1 where the format has none.
+        check: What tells later that it is still the same: the CRC-32 of its content in a zip, that
+            of the header block before its data in a tar, its mtime in ns in a folder.
     """
 
     name: str
@@ -31,34 +32,21 @@ class Member:
     stored_size: int
     size: int
     method: int = STORED
-    crc32: int = -1
+    check: int = -1
 
 
-def accepted(members: Iterable[Member], layout: Layout, archive: str) -> Iterator[Member]:
-    """Pass on members within the layout's caps and without duplicates; refuse the rest.
-
-    Names are compared case-blind, since the ImageFolder output may land on such a file system.
+def safe_name(raw: bytes, place: str, encoding: str = "utf-8") -> str:
+    """Return a file's name as text.
 
     Raises:
-        UnsafeMember: Too many members, or one that is too large.
-        UnexpectedMember: Two members have one name.
+        UnsafeMember: It is no text, climbs out of the archive, could be taken for another name by
+            some system, or would spoil a log.
     """
-    seen: dict[str, int] = {}
-    for member in members:
-        if len(seen) >= layout.max_members:
-            raise UnsafeMember(f"{archive} has too many members", expected=layout.max_members)
-        if member.size > layout.max_member_bytes or member.stored_size > layout.max_member_bytes:
-            raise UnsafeMember(
-                f"{archive}: member {member.name} is too large",
-                expected=f"at most {layout.max_member_bytes:,} bytes",
-                found=f"{max(member.size, member.stored_size):,}",
-            )
-        name = member.name.casefold()
-        if name in seen:
-            raise UnexpectedMember(
-                f"{archive}: {member.name} appears twice",
-                found=f"headers at bytes {seen[name]} and {member.header_offset}",
-                remedy="Get the archive anew from its publisher",
-            )
-        seen[name] = member.header_offset
-        yield member
+    try:
+        name = raw.decode(encoding)
+    except UnicodeDecodeError:
+        raise UnsafeMember(f"{place}: a member's name is not text", found=repr(raw)) from None
+    parts = name.split("/")
+    if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts) or ":" in parts[0]:
+        raise UnsafeMember(f"{place}: a member's name is unsafe", found=repr(name))
+    return name

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from imagenet_etl.archives.member import DEFLATED, STORED, Member
+from imagenet_etl.archives.member import DEFLATED, LARGEST, STORED, Member, safe_name
 from imagenet_etl.errors import ArchiveChanged, BadArchive, BadImage, UnsafeMember
 from imagenet_etl.storage import ReadAt
 
@@ -94,6 +94,12 @@ def list_zip(file: ReadAt, archive: str) -> Iterator[Member]:
         )
 
 
+def is_zip(file: ReadAt) -> bool:
+    """Return whether a file ends as a zip does, whatever it begins with."""
+    size = min(file.stat.size, _MAX_COMMENT + _END.size)
+    return _find_end_record(file.read_at(file.stat.size - size, size)) >= 0
+
+
 def _find_directory(file: ReadAt, archive: str) -> _Directory:
     size = file.stat.size
     tail_size = min(size, _MAX_COMMENT + _END.size + _END64_LOCATOR.size)
@@ -157,33 +163,31 @@ def _parse_entry(block: bytes, at: int, archive: str) -> tuple[Member | None, in
         raise BadArchive(f"{archive}: its directory is broken", remedy=_AGAIN)
     name_at = at + _CENTRAL.size
     extra_at = name_at + name_size
-    name = _safe_name(block[name_at:extra_at], flags, archive)
+    name, is_folder = _name_of(block[name_at:extra_at], flags, archive)
     # Only Unix writers are meant to give a mode here; whoever gives one is taken at his word.
     mode = fields[15] >> 16
     kind = stat.S_IFMT(mode)
-    if name.endswith("/") and kind in (0, stat.S_IFDIR):
+    if is_folder and kind in (0, stat.S_IFDIR):
         return None, length
-    if kind not in (0, stat.S_IFREG):
+    if is_folder or kind not in (0, stat.S_IFREG):
         raise UnsafeMember(f"{archive}: {name} is not a regular file", found=f"mode {mode:o}")
     if flags & _ENCRYPTED or method not in (STORED, DEFLATED):
         found = "encryption" if flags & _ENCRYPTED else f"compression method {method}"
         raise UnsafeMember(f"{archive}: {name}", expected="stored or deflated", found=found)
     extra = block[extra_at : extra_at + extra_size]
     size, stored, offset = _zip64(extra, [size, stored, fields[16]], name, archive)
+    if max(size, stored) > LARGEST:
+        raise UnsafeMember(f"{archive}: {name} is too large", found=f"{max(size, stored):,} bytes")
     if method == STORED and size != stored:
         raise BadArchive(f"{archive}: {name} is stored with two sizes", found=f"{size}, {stored}")
     return Member(name, offset, -1, stored, size, method, crc), length
 
 
-def _safe_name(raw: bytes, flags: int, archive: str) -> str:
-    try:
-        name = raw.decode("utf-8" if flags & _UTF8 else "ascii")
-    except UnicodeDecodeError:
-        raise UnsafeMember(f"{archive}: a member's name is not text", found=repr(raw)) from None
-    parts = name.removesuffix("/").split("/")
-    if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts) or ":" in parts[0]:
-        raise UnsafeMember(f"{archive}: a member's name is unsafe", found=repr(name))
-    return name
+def _name_of(raw: bytes, flags: int, archive: str) -> tuple[str, bool]:
+    """Return a member's name, and whether it ends as that of a folder."""
+    is_folder = raw.endswith(b"/")
+    encoding = "utf-8" if flags & _UTF8 else "ascii"
+    return safe_name(raw.removesuffix(b"/"), archive, encoding), is_folder
 
 
 def _zip64(extra: bytes, values: list[int], name: str, archive: str) -> list[int]:
@@ -238,7 +242,7 @@ def _is_header_of(header: bytes, member: Member) -> bool:
         and method == member.method
         and not flags & _ENCRYPTED
         # Writers that stream do not know the CRC-32 yet and leave 0.
-        and crc in (0, member.crc32)
+        and crc in (0, member.check)
     )
 
 
@@ -272,6 +276,6 @@ def read_zip_member(file: ReadAt, member: Member, archive: str) -> bytes:
             raise BadImage(f"inflates to more than the {member.size} bytes it declares")
     if len(data) != member.size:
         raise BadImage(f"has {len(data)} bytes in the archive instead of {member.size}")
-    if zlib.crc32(data) != member.crc32:
+    if zlib.crc32(data) != member.check:
         raise BadImage("content does not match the archive's CRC-32")
     return data

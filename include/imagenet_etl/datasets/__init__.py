@@ -1,12 +1,21 @@
 """The facts of each dataset: URLs, sizes, digests, counts, layout, licence, with their sources."""
 
 from imagenet_etl.datasets.base import ArchiveFacts, DatasetFacts, Layout
+from imagenet_etl.datasets.ilsvrc2012 import ILSVRC2012
 from imagenet_etl.datasets.tiny_imagenet import TINY_IMAGENET
 from imagenet_etl.errors import ConfigError
 
-DATASETS = {facts.name: facts for facts in (TINY_IMAGENET,)}
+DATASETS = {facts.name: facts for facts in (TINY_IMAGENET, ILSVRC2012)}
 
-__all__ = ["DATASETS", "TINY_IMAGENET", "ArchiveFacts", "DatasetFacts", "Layout", "facts_of"]
+__all__ = [
+    "DATASETS",
+    "ILSVRC2012",
+    "TINY_IMAGENET",
+    "ArchiveFacts",
+    "DatasetFacts",
+    "Layout",
+    "facts_of",
+]
 
 
 def facts_of(name: str) -> DatasetFacts:

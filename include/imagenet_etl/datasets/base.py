@@ -17,7 +17,8 @@ class ArchiveFacts:
 
     Attributes:
         name: The file's name, which is also the archive's name in settings and in the index.
-        url: Where the publisher serves it.
+        url: Where the publisher serves it; empty for a file behind a login, which has to be fetched
+            by hand and given as a source.
         size: Its length in bytes.
         md5: Its published MD5 in hex, empty when none is published.
         sha256: Its published SHA-256 in hex, empty when none is published.
@@ -36,14 +37,26 @@ class ArchiveFacts:
 class Layout:
     """Which members an archive may hold, as patterns over the whole member name.
 
-    ``images`` maps a split to a pattern whose group ``file`` is the file name and whose group
-    ``wnid``, where present, is the class. ``side_files`` are kept verbatim under ``annotations/``.
+    Patterns are matched over millions of names at once by RE2, so they keep to what it knows:
+    no look-around, and a back-reference ``(?P=x)`` only to a group without groups inside.
+
+    Attributes:
+        images: A pattern by split. Its group ``file`` is the file name and ``wnid``, where present,
+            the class. Any other group tells how the archive is laid out, and so has to be the same
+            for all of its images.
+        max_members: The most files that an archive may hold, those of class tars included.
+        max_member_bytes: The largest file.
+        side_files: Files kept verbatim under ``annotations/<path>``, by their group ``path``.
+        class_tars: Tars inside the tar; what they hold is named ``<class tar>/<member>``.
+        max_class_tar_bytes: The largest of those.
     """
 
     images: dict[str, re.Pattern[str]]
-    side_files: re.Pattern[str]
     max_members: int
     max_member_bytes: int
+    side_files: re.Pattern[str] | None = None
+    class_tars: re.Pattern[str] | None = None
+    max_class_tar_bytes: int = 16 << 30
 
 
 @dataclass(frozen=True)

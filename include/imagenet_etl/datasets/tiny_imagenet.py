@@ -10,7 +10,8 @@ import re
 
 from imagenet_etl.datasets.base import ArchiveFacts, DatasetFacts, Layout
 
-_ROOT = r"tiny-imagenet-200"
+# An unpacked folder may be given with or without the folder that the zip wraps around all.
+_ROOT = r"(?P<root>tiny-imagenet-200/)?"
 _WNID = r"(?P<wnid>n[0-9]{8})"
 
 TINY_IMAGENET = DatasetFacts(
@@ -27,13 +28,13 @@ TINY_IMAGENET = DatasetFacts(
     layout=Layout(
         images={
             "train": re.compile(
-                rf"{_ROOT}/train/{_WNID}/images/(?P<file>(?P=wnid)_[0-9]{{1,6}}\.JPEG)"
+                rf"{_ROOT}train/{_WNID}/images/(?P<file>(?P=wnid)_[0-9]{{1,6}}\.JPEG)"
             ),
-            "val": re.compile(rf"{_ROOT}/val/images/(?P<file>val_[0-9]{{1,6}}\.JPEG)"),
-            "test": re.compile(rf"{_ROOT}/test/images/(?P<file>test_[0-9]{{1,6}}\.JPEG)"),
+            "val": re.compile(rf"{_ROOT}val/images/(?P<file>val_[0-9]{{1,6}}\.JPEG)"),
+            "test": re.compile(rf"{_ROOT}test/images/(?P<file>test_[0-9]{{1,6}}\.JPEG)"),
         },
         side_files=re.compile(
-            rf"{_ROOT}/(?P<path>wnids\.txt|words\.txt|val/val_annotations\.txt"
+            rf"{_ROOT}(?P<path>wnids\.txt|words\.txt|val/val_annotations\.txt"
             rf"|train/{_WNID}/(?P=wnid)_boxes\.txt)"
         ),
         max_members=200_000,

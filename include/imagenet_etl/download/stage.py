@@ -9,11 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from imagenet_etl import leases
+from imagenet_etl.archives.folder import folder_state
+from imagenet_etl.archives.kinds import FOLDER, kind_of
 from imagenet_etl.archives.location import ArchiveRef, archives_of
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.http import Wanted, fetch
-from imagenet_etl.download.notes import ALGORITHMS, Expected, Note, is_valid, read_note, write_note
+from imagenet_etl.download.notes import Expected, Note, is_valid, read_note, write_note
 from imagenet_etl.download.part import PartFile, remove_leftovers
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.urls import local_source, split_digest
@@ -29,6 +31,7 @@ from imagenet_etl.files import digest_of, hash_file
 from imagenet_etl.progress import metered
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.stage import Place, Result
+from imagenet_etl.storage import open_local
 
 log = logging.getLogger(__name__)
 _WAIT_FOR_OTHER_S = 600.0
@@ -49,8 +52,7 @@ def download(place: Place) -> Result:
     return Result(
         counts={"archives": len(notes), "archive_bytes": sum(n.archive.size for n in notes)},
         outputs=tuple(
-            Output(n.archive.name, n.archive.size, n.digests["sha256"], n.archive.tag)
-            for n in notes
+            Output(n.archive.name, n.archive.size, n.sha256, n.archive.tag) for n in notes
         ),
         facts={
             "archives": {n.archive.name: asdict(n.archive) for n in notes},
@@ -59,6 +61,8 @@ def download(place: Place) -> Result:
             "bytes_fetched": sum(count for _, count in pairs),
         },
         base="",
+        # An index of a folder holds the mtime of each file, so other mtimes ask for another index.
+        identity=" ".join(n.archive.tag for n in notes if n.archive.kind == FOLDER),
     )
 
 
@@ -67,16 +71,33 @@ def archives_unchanged(build: Build, receipt: Receipt) -> bool:
     return all(ref.is_unchanged(build.storage) for ref in archives_of(receipt).values())
 
 
+def folders_whole(_build: Build, receipt: Receipt) -> bool:
+    """Return whether every file of the folders that stand for archives is as it was."""
+    return all(
+        folder_state(Path(ref.location), ref.name).tag == ref.tag
+        for ref in archives_of(receipt).values()
+        if ref.kind == FOLDER
+    )
+
+
 def verified_archive(
     build: Build, facts: ArchiveFacts, patience: Patience | None = None
 ) -> tuple[Note, int]:
     """Return a verified archive's note and how many bytes were fetched for it."""
     source, sha256 = split_digest(build.settings.sources.get(facts.name, facts.url))
+    if not source:
+        raise ConfigError(
+            f"{facts.name} sits behind a login, so it cannot be fetched for you",
+            remedy=f"Log in at {build.facts.terms_url}, download it, and pass "
+            f"--source {facts.name}=PATH",
+        )
     if build.settings.expect == "published":
         expected = Expected(facts.size, facts.md5, sha256 or facts.sha256)
     else:
         expected = Expected(sha256=sha256)
     path = local_source(source)
+    if path is not None and path.is_dir():
+        return _use_folder(build, facts, path, sha256), 0
     if path is not None:
         return _use_in_place(build, facts, path, expected), 0
     wanted = Wanted(facts.name, source, facts.kind, expected.size)
@@ -97,14 +118,47 @@ def _use_in_place(build: Build, facts: ArchiveFacts, path: Path, expected: Expec
         raise SourceNotFound(
             f"{path} is not a file", remedy=f"Pass --source {facts.name}=PATH_OR_URL"
         )
-    state = path.stat()
-    ref = ArchiveRef(facts.name, str(path), state.st_size, str(state.st_mtime_ns))
+    ref = _looked_at(facts.name, str(path), path)
     return _verify(build, Note(ref, str(path), {}), path, expected, key)
+
+
+def _use_folder(build: Build, facts: ArchiveFacts, path: Path, sha256: str) -> Note:
+    """Use an unpacked archive where it lies; a demanded digest is that of its listing."""
+    state = folder_state(path, facts.name)
+    digests = {"listing_sha256": state.listing_sha256}
+    Expected(sha256=sha256).check(str(path), state.size, {"sha256": state.listing_sha256})
+    log.info(
+        "download %s: %s is a folder of %s bytes, used in place",
+        facts.name,
+        path,
+        f"{state.size:,}",
+    )
+    if build.settings.expect == "published":
+        log.warning(
+            "download %s: size and digest are published for the packed file only; of a folder, "
+            "the numbers of images and classes are checked",
+            facts.name,
+        )
+    return Note(
+        ArchiveRef(facts.name, str(path), state.size, state.tag, FOLDER), str(path), digests
+    )
+
+
+def _looked_at(name: str, location: str, path: Path) -> ArchiveRef:
+    """Describe an archive as it is now.
+
+    Raises:
+        BadArchive: It is of no kind that can be read in place.
+    """
+    with open_local(path) as file:
+        kind = kind_of(file, name)
+        log.info("download %s: %s is a %s of %s bytes", name, path, kind, f"{file.stat.size:,}")
+        return ArchiveRef(name, location, file.stat.size, file.stat.tag, kind)
 
 
 def _verify(build: Build, note: Note, path: Path, expected: Expected, key: str) -> Note:
     expected.check_size(str(path), note.archive.size)
-    note = replace(note, digests=hash_file(path, *ALGORITHMS))
+    note = replace(note, digests=hash_file(path, *expected.algorithms))
     if not note.archive.is_unchanged(build.storage):
         raise ArchiveChanged(
             f"{path} changed while it was verified", remedy="Run again when it is at rest"
@@ -130,15 +184,13 @@ def _download(
         if stat is not None:
             if note is not None and note.source == wanted.shown and not expected.is_proof:
                 expected = Expected(sha256=note.digests["sha256"])
-            note = Note(ArchiveRef(wanted.name, key, stat.size, stat.tag), wanted.shown, {})
+            note = Note(_looked_at(wanted.name, key, path), wanted.shown, {})
             note = _adopt(build, note, path, expected, note_key)
             remove_leftovers(staged)
             return note, 0
         with PartFile(staged, heartbeat.check) as part:
             digests, fetched = _fetch_verified(wanted, part, expected, patience)
-            state = staged.stat()
-            ref = ArchiveRef(wanted.name, key, state.st_size, str(state.st_mtime_ns))
-            note = Note(ref, wanted.shown, digests)
+            note = Note(_looked_at(wanted.name, key, staged), wanted.shown, digests)
             # The note comes first, since it vouches for nothing until a file of that size and
             # time bears the name: so a crash never leaves an archive that nothing vouches for.
             lease.check()

@@ -20,7 +20,7 @@ WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
 _AGAIN = "Is it the publisher's archive? Download it again"
 
 
-def restructure_val(place: Place) -> Result:
+def label_by_annotations(place: Place) -> Result:
     """Write the index again with the class of every validation image, as ``images.parquet``.
 
     The facts of the receipt hold ``classes``: ``[wnid, names]`` in label order.

@@ -6,9 +6,10 @@ import io
 import random
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageDraw
@@ -18,6 +19,7 @@ from imagenet_etl.errors import ConfigError, KeyExists
 from imagenet_etl.files import make_folders, publish_file, typed_os_errors
 
 _SUFFIXES = {".jpeg", ".jpg"}
+_EDGES = (300, 600)
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,16 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class SampleImages:
-    """JPEG files for a sample, and the class folders they were found in."""
+    """JPEG files for a sample, made one by one as they are taken, and class ids for it."""
 
-    files: list[bytes]
+    files: Iterator[bytes]
     wnids: list[str]
 
 
-def sample_images(source: Path | None, count: int, classes: int, edge: int) -> SampleImages:
-    """Return ``count`` distinct JPEGs, cropped and scaled to ``edge`` x ``edge`` pixels.
+def sample_images(
+    source: Path | None, count: int, classes: int, edge: int | None = None
+) -> SampleImages:
+    """Return ``count`` distinct JPEGs, and the ids of the class folders they were found in.
 
     Classes of a sample are for show: images are dealt out without regard to what is on them.
 
@@ -84,76 +88,93 @@ def sample_images(source: Path | None, count: int, classes: int, edge: int) -> S
         source: A folder or tar of JPEGs; None to generate images.
         count: How many are needed.
         classes: How many class ids are needed.
-        edge: Pixels.
+        edge: Pixels to crop and scale images to, both ways; None to take files as they are, and to
+            generate some of 300 to 600 pixels an edge.
 
     Raises:
         ConfigError: The source is missing or holds too few images.
     """
+    made_up = [f"n{number:08d}" for number in range(1, classes + 1)]
     if source is None:
-        wnids = [f"n{number:08d}" for number in range(1, classes + 1)]
-        return SampleImages([generated_jpeg(n, edge) for n in range(count)], wnids)
+        return SampleImages((_generated(seed, edge) for seed in range(count)), made_up)
     if not source.exists():
         raise ConfigError(
             f"--images {source}", expected="a folder or tar of JPEGs", found="nothing"
         )
-    found: list[tuple[str, bytes]] = []
-    for name, data in _read_source(source):
-        if len(found) == count:
-            break
+    names = [name for name, _ in islice(_read_source(source), count)]
+    if len(names) < count:
+        raise ConfigError(
+            f"--images {source} holds too few JPEGs",
+            expected=count,
+            found=len(names),
+            remedy="Lower --classes, --train, --val or --test",
+        )
+    folders = sorted({PurePosixPath(name).parent.name for name in names})
+    wnids = [name for name in folders if WNID.fullmatch(name)] + made_up
+    return SampleImages(_decodable(source, count, edge), list(dict.fromkeys(wnids))[:classes])
+
+
+def _decodable(source: Path, count: int, edge: int | None) -> Iterator[bytes]:
+    for name, read in islice(_read_source(source), count):
+        data = read()
         try:
-            found.append((name, _squared(data, edge)))
+            with Image.open(io.BytesIO(data)) as image:
+                yield _squared(image, edge) if edge else data
         except OSError as error:
             raise ConfigError(
                 f"--images {source}: {name} cannot be decoded", remedy="Leave it out"
             ) from error
-    if len(found) < count:
-        raise ConfigError(
-            f"--images {source} holds too few JPEGs",
-            expected=count,
-            found=len(found),
-            remedy="Lower --classes, --train, --val or --test",
-        )
-    folders = sorted({PurePosixPath(name).parent.name for name, _ in found})
-    wnids = [name for name in folders if WNID.fullmatch(name)]
-    wnids += [f"n{number:08d}" for number in range(1, classes + 1)]
-    return SampleImages([data for _, data in found], list(dict.fromkeys(wnids))[:classes])
 
 
-def _read_source(source: Path) -> Iterator[tuple[str, bytes]]:
+def _read_source(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield each JPEG's name, and what reads it before the next one is asked for."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
             if path.suffix.lower() in _SUFFIXES:
-                yield path.relative_to(source).as_posix(), path.read_bytes()
+                yield path.relative_to(source).as_posix(), path.read_bytes
         return
     try:
         with tarfile.open(source) as tar:
             for member in tar:
                 file = tar.extractfile(member) if member.isreg() else None
                 if file is not None and PurePosixPath(member.name).suffix.lower() in _SUFFIXES:
-                    yield member.name, file.read()
+                    yield member.name, file.read
     except tarfile.TarError as error:
         raise ConfigError(
             f"--images {source}", expected="a folder or tar of JPEGs", found=error
         ) from error
 
 
-def _squared(data: bytes, edge: int) -> bytes:
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
+def _squared(opened: Image.Image, edge: int) -> bytes:
+    image = opened.convert("RGB")
     side = min(image.size)
     left, upper = (image.width - side) // 2, (image.height - side) // 2
     box = (left, upper, left + side, upper + side)
     return _jpeg(image.resize((edge, edge), Image.Resampling.BICUBIC, box=box))
 
 
-def generated_jpeg(seed: int, edge: int) -> bytes:
-    """Return a JPEG of overlapping coloured ellipses that no other seed gives."""
+def _generated(seed: int, edge: int | None) -> bytes:
+    if edge is not None:
+        return generated_jpeg(seed, edge)
+    rng = random.Random(f"size {seed}")
+    return generated_jpeg(seed, rng.randint(*_EDGES), rng.randint(*_EDGES))
+
+
+def generated_jpeg(seed: int, width: int, height: int | None = None) -> bytes:
+    """Return a JPEG of overlapping coloured ellipses that no other seed gives.
+
+    Args:
+        seed: Decides colours and places.
+        width: Pixels.
+        height: Pixels; as many as ``width`` where not given.
+    """
+    height = height or width
     rng = random.Random(seed)
-    image = Image.new("RGB", (edge, edge), tuple(rng.randrange(256) for _ in range(3)))
+    image = Image.new("RGB", (width, height), tuple(rng.randrange(256) for _ in range(3)))
     draw = ImageDraw.Draw(image)
     for _ in range(12):
-        x, y = rng.randrange(edge), rng.randrange(edge)
-        w, h = rng.randrange(4, edge), rng.randrange(4, edge)
+        x, y = rng.randrange(width), rng.randrange(height)
+        w, h = rng.randrange(4, width), rng.randrange(4, height)
         draw.ellipse((x, y, x + w, y + h), tuple(rng.randrange(256) for _ in range(3)))
     return _jpeg(image)
 

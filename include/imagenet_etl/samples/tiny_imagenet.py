@@ -30,7 +30,7 @@ def build_tiny_imagenet(
         KeyExists: ``out`` is there already.
     """
     pool = sample_images(images, size.labelled + size.test, size.classes, EDGE)
-    files = iter(pool.files)
+    files = pool.files
     wnids = pool.wnids
     kind = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     with new_file(out) as staged, zipfile.ZipFile(staged, "w", kind) as archive:

@@ -117,7 +117,7 @@ def test_too_few_images_are_refused_and_nothing_is_written(tmp_path, source):
 
 
 def test_an_undecodable_image_is_named(tmp_path, source):
-    path = source(photographs(2) | {"n00007770/000.JPEG": b"broken"})
+    path = source(photographs(NEEDED) | {"n00007770/000.JPEG": b"broken"})
     with pytest.raises(ConfigError, match=r"n00007770/000\.JPEG cannot be decoded"):
         build_tiny_imagenet(tmp_path / "s.zip", path, SIZE)
 

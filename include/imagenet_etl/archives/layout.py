@@ -1,0 +1,134 @@
+"""Hold an archive's members against its dataset's layout: images, side files, or refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagenet_etl.archives.listing import MEMBERS, Distinct, Listed
+from imagenet_etl.archives.opened import OpenArchive
+from imagenet_etl.archives.patterns import matches
+from imagenet_etl.datasets import DatasetFacts
+from imagenet_etl.errors import UnexpectedMember, UnsafeMember
+from imagenet_etl.index import INDEX
+
+_MEANT = ("wnid", "file")
+SideFile = tuple[object, ...]
+
+
+class Sorter:
+    """Sorts the members of one archive into images and side files.
+
+    Args:
+        facts: The dataset.
+        archive: The archive's name in the index.
+    """
+
+    def __init__(self, facts: DatasetFacts, archive: str) -> None:
+        self._facts = facts
+        self._layout = facts.layout
+        self._archive = archive
+        self._members = 0
+        self._names = Distinct(archive)
+        self._forms: dict[str, str] = {}
+        self.side_files: list[SideFile] = []
+
+    def images(self, archive: OpenArchive) -> Iterator[pa.Table]:
+        """Yield index rows, after ``INDEX``, for all images of the archive.
+
+        ``side_files`` is complete when all have been taken.
+
+        Raises:
+            BadArchive: The archive breaks its format.
+            UnsafeMember: Too many members, or one that is too large or no regular file.
+            UnexpectedMember: A member does not belong to the dataset, or two have one name.
+        """
+        for listed in archive.listed(self._layout.class_tars):
+            if listed.in_class_tars and not listed.goes_on:
+                # Their own names stand before those of their members, so none can meet another's.
+                self._names.check()
+                self._names = Distinct(self._archive)
+            self._names.add(listed.members)
+            self._check_number(listed.members.num_rows)
+            yield from self._sorted(listed)
+        self._names.check()
+
+    def _check_number(self, more: int) -> None:
+        self._members += more
+        if self._members > self._layout.max_members:
+            raise UnsafeMember(
+                f"{self._archive} has too many members", expected=self._layout.max_members
+            )
+
+    def _sorted(self, listed: Listed) -> Iterator[pa.Table]:
+        rest = listed.members
+        class_tars = self._layout.class_tars
+        if class_tars is not None and not listed.in_class_tars:
+            is_tar = matches(rest["member"], class_tars).is_valid()
+            tars, rest = rest.filter(is_tar), rest.filter(pc.invert(is_tar))
+            if tars.num_rows and not listed.class_tars_follow:
+                raise UnexpectedMember(
+                    f"{self._archive}: {tars['member'][0]} is a tar that is not looked into here",
+                    expected="class tars in a tar only",
+                    remedy="Unpack the class tars, or give the outer tar",
+                )
+            self._check_sizes(tars, self._layout.max_class_tar_bytes)
+        self._check_sizes(rest, self._layout.max_member_bytes)
+        for split, pattern in self._layout.images.items():
+            found = matches(rest["member"], pattern)
+            is_image = found.is_valid()
+            images, rest = rest.filter(is_image), rest.filter(pc.invert(is_image))
+            if images.num_rows:
+                yield self._index_rows(images, found.filter(is_image), split)
+        for row in rest.to_pylist():
+            self.side_files.append(self._side_file(row))
+
+    def _check_sizes(self, members: pa.Table, limit: int) -> None:
+        largest = pc.max_element_wise(members["size"], members["stored_size"])
+        at = pc.index(pc.greater(largest, limit), True).as_py()
+        if at >= 0:
+            raise UnsafeMember(
+                f"{self._archive}: member {members['member'][at]} is too large",
+                expected=f"at most {limit:,} bytes",
+                found=f"{largest[at].as_py():,}",
+            )
+
+    def _index_rows(self, images: pa.Table, found: pa.StructArray, split: str) -> pa.Table:
+        groups = {field.name: pc.struct_field(found, field.name) for field in found.type}
+        for name in groups.keys() - set(_MEANT):
+            self._check_form(name, groups[name])
+        rows = images.num_rows
+        nothing = pa.nulls(rows, pa.string())
+        columns = {
+            "archive": pa.repeat(self._archive, rows),
+            **{name: images[name] for name in MEMBERS.names},
+            "split": pa.repeat(split, rows),
+            "wnid": groups.get("wnid", nothing),
+            "file_name": groups["file"],
+        }
+        return pa.table([columns[name] for name in INDEX.names], schema=INDEX)
+
+    def _check_form(self, group: str, texts: pa.Array) -> None:
+        """Make sure that the archive keeps to one layout, or one image could be in it twice."""
+        for text in pc.unique(texts).to_pylist():
+            if self._forms.setdefault(group, text) != text:
+                raise UnexpectedMember(
+                    f"{self._archive} mixes two layouts of {self._facts.title}",
+                    found=f"{self._forms[group]!r} and {text!r} in the names of its images",
+                    remedy="Is it the right archive? Give one that was not put together by hand",
+                )
+
+    def _side_file(self, row: dict[str, object]) -> SideFile:
+        pattern: re.Pattern[str] | None = self._layout.side_files
+        match = pattern.fullmatch(str(row["member"])) if pattern else None
+        if match is None:
+            self._names.check()  # a name that differs from another in case alone is told as such
+            raise UnexpectedMember(
+                f"{self._archive}: member {row['member']} does not belong to {self._facts.title}",
+                found=f"its header at byte {row['header_offset']}",
+                remedy="Is it the right archive? Remove strange files from one of your own",
+            )
+        return (self._archive, *(row[name] for name in MEMBERS.names), match["path"])

@@ -1,0 +1,49 @@
+"""An archive's kind is found by looking at it."""
+
+import gzip
+
+import pytest
+from tests.support.archives import Entry as ZipEntry
+from tests.support.archives import raw_zip
+from tests.support.tars import END, GNU, V7, Entry, raw_tar
+
+from imagenet_etl.archives.kinds import kind_of
+from imagenet_etl.errors import BadArchive
+from imagenet_etl.storage import open_local
+
+ZIP = raw_zip([ZipEntry(b"a")])
+
+
+def kind(tmp_path, data):
+    path = tmp_path / "named.wrongly"
+    path.write_bytes(data)
+    with open_local(path) as file:
+        return kind_of(file, "my archive")
+
+
+@pytest.mark.parametrize(
+    "data", [ZIP, b"#!/bin/sh\n" + ZIP, raw_zip([]), ZIP[:20], b"(\xb5/\xfd" + ZIP]
+)
+def test_zips(tmp_path, data):
+    assert kind(tmp_path, data) == "zip"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [raw_tar([Entry(b"a")]), raw_tar([Entry(b"a", magic=GNU)]), raw_tar([Entry(b"a", magic=V7)]),
+     raw_tar([Entry(b"PK\3\4")]), END, raw_tar([Entry(b"a", checksum=b"damaged ")]),
+     raw_tar([Entry(b"zipped", ZIP)]) ],
+)  # fmt: skip
+def test_tars(tmp_path, data):
+    assert kind(tmp_path, data) == "tar"
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"<html>" * 200, bytes(range(256)) * 4, bytes(100)])
+def test_neither(tmp_path, data):
+    with pytest.raises(BadArchive, match="my archive is no archive that can be read in place"):
+        kind(tmp_path, data)
+
+
+def test_compressed(tmp_path):
+    with pytest.raises(BadArchive, match=r"my archive is compressed \(gzip\) and cannot be read"):
+        kind(tmp_path, gzip.compress(raw_tar([Entry(b"a")])))

@@ -1,0 +1,126 @@
+"""The index is made in bulk: work a member stays small, and memory does not follow the members."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from tests.support.archives import ref_of
+from tests.support.tars import ARCHIVE, END, Entry, class_tar, raw_tar, time_index, write_large
+
+from imagenet_etl.archives import tar_blocks
+from imagenet_etl.archives.layout import Sorter
+from imagenet_etl.archives.listing import BATCH_MEMBERS
+from imagenet_etl.archives.location import open_archive
+from imagenet_etl.datasets import ILSVRC2012
+from imagenet_etl.errors import UnexpectedMember, UnsafeMember
+from imagenet_etl.storage import LocalStorage
+
+ANY_NAME = {"train": re.compile(r"(?P<wnid>n[0-9]{8})\.tar/(?P<file>.*)")}
+MEASURE = """
+import sys
+from pathlib import Path
+from tests.support.tars import peak_mb, time_index
+before = peak_mb()
+rows, _ = time_index(Path(sys.argv[1]), Path(sys.argv[2]))
+print(rows, peak_mb() - before)
+"""
+
+
+def test_an_index_of_many_small_members_is_right(tmp_path):
+    rows, seconds = time_index(write_large(tmp_path / ARCHIVE, 30_000), tmp_path / "images")
+    assert rows == 30_000
+    assert seconds > 0
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(tmp_path / "images")
+    assert len(table["wnid"].unique()) == 24
+    assert table["member"][29_999].as_py() == "n00000023.tar/n00000023_99.JPEG"
+    assert table["size"].to_pylist()[:103] == [*range(101), 0, 1]
+
+
+def test_usual_headers_are_never_looked_at_one_by_one(tmp_path, monkeypatch):
+    """The speed rests on this; seconds would depend on the machine."""
+    closer_looks = []
+    monkeypatch.setattr(tar_blocks, "check_header", lambda *args: closer_looks.append(args))
+    time_index(write_large(tmp_path / ARCHIVE, 5000), tmp_path / "images")
+    assert closer_looks == []
+
+
+def test_memory_does_not_follow_the_number_of_members(tmp_path):
+    path = write_large(tmp_path / ARCHIVE, 200_000)
+    command = [sys.executable, "-c", MEASURE, path, tmp_path / "images"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    rows, grown_mb = done.stdout.split()
+    assert int(rows) == 200_000
+    assert float(grown_mb) < 160
+
+
+def listed_of(path):
+    with open_archive(LocalStorage(path.parent), ref_of(path)) as opened:
+        yield from opened.listed(ILSVRC2012.layout.class_tars)
+
+
+def index(path, facts=ILSVRC2012):
+    with open_archive(LocalStorage(path.parent), ref_of(path)) as opened:
+        return sum(table.num_rows for table in Sorter(facts, ARCHIVE).images(opened))
+
+
+def test_a_class_tar_of_many_members_comes_in_parts_and_small_ones_together(tmp_path):
+    path = write_large(tmp_path / ARCHIVE, 70_000, per_class=30_000)
+    parts = [part for part in listed_of(path) if part.in_class_tars]
+    assert max(part.members.num_rows for part in parts) < 2 * BATCH_MEMBERS
+    assert sum(part.members.num_rows for part in parts) == 70_000
+    classes = [sorted({name[:9] for name in part.members["member"].to_pylist()}) for part in parts]
+    # No part but the first of a class tar starts anew, and none holds the tail with the next one.
+    begun = [found[-1] for found in classes]
+    assert [part.goes_on for part in parts] == [
+        number > 0 and begun[number - 1] == found[0] for number, found in enumerate(classes)
+    ]
+    assert all(len(found) == 1 for found in classes)
+    small = write_large(tmp_path / "small.tar", 5000, per_class=10)
+    assert [part.members.num_rows for part in listed_of(small)] == [500, 5000]
+
+
+@pytest.mark.parametrize("before", [0, 100], ids=["alone", "after a small one"])
+@pytest.mark.parametrize("second", [b"n00000001_0.JPEG", b"N00000001_0.jpeg"])
+def test_a_name_that_appears_twice_in_far_parts_of_a_class_tar_is_noticed(tmp_path, before, second):
+    names = [*(b"n00000001_%d.JPEG" % k for k in range(20_000)), second]
+    inner = b"".join(Entry(name, b"").header() for name in names) + END
+    small = class_tar("n00000000", {f"n00000000_{k}.JPEG": b"" for k in range(before)})
+    path = tmp_path / ARCHIVE
+    path.write_bytes(raw_tar([*([small] if before else []), Entry(b"n00000001.tar", inner)]))
+    first_at = (len(bytes(small)) if before else 0) + 512
+    with pytest.raises(UnexpectedMember) as caught:
+        index(path, replace(ILSVRC2012, layout=replace(ILSVRC2012.layout, images=ANY_NAME)))
+    assert f"n00000001.tar/{second.decode()} appears twice" in str(caught.value)
+    assert f"bytes {first_at} and {first_at + 20_000 * 512}" in str(caught.value)
+
+
+def test_equal_names_in_two_large_class_tars_are_no_duplicates(tmp_path):
+    names = b"".join(Entry(b"%d" % k, b"").header() for k in range(BATCH_MEMBERS + 9)) + END
+    path = tmp_path / ARCHIVE
+    path.write_bytes(raw_tar([Entry(b"n0000000%d.tar" % k, names) for k in (1, 2)]))
+    facts = replace(ILSVRC2012, layout=replace(ILSVRC2012.layout, images=ANY_NAME))
+    assert index(path, facts) == 2 * (BATCH_MEMBERS + 9)
+
+
+def test_too_many_members_of_one_class_tar_are_refused_before_it_is_read_to_its_end(tmp_path):
+    path = write_large(tmp_path / ARCHIVE, 100_000, per_class=100_000)
+    # What follows the cap is never looked at: it could be any number of members.
+    with path.open("r+b") as file:
+        file.seek(512 * 80_000)
+        file.write(b"noise" * 10_000)
+    facts = replace(ILSVRC2012, layout=replace(ILSVRC2012.layout, max_members=20_000))
+    with pytest.raises(UnsafeMember, match="has too many members: expected 20000"):
+        index(path, facts)
+
+
+def test_memory_does_not_follow_the_members_of_one_class_tar(tmp_path):
+    path = write_large(tmp_path / ARCHIVE, 200_000, per_class=200_000)
+    command = [sys.executable, "-c", MEASURE, path, tmp_path / "images"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    rows, grown_mb = done.stdout.split()
+    assert int(rows) == 200_000
+    assert float(grown_mb) < 160
