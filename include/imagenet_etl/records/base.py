@@ -3,64 +3,80 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Protocol, Self
 
+import numpy as np
 
-@dataclass(frozen=True)
+from imagenet_etl.streams import Written
+
+__all__ = ["Content", "Placed", "Record", "RecordWriter", "Written"]
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One image on its way into a format.
 
     Attributes:
         key: Its number in sorted order within the split, im2rec's index.
+        position: Its number in packing order within the split.
         label: Its class, counted from 0.
         wnid: Its class as a WordNet id.
-        file_name: Its file name.
+        file_name: Its file name in the archive.
         data: A complete image file.
         sha256: Hex digest of ``data``.
+        width: Pixels.
+        height: Pixels.
+        suffix: ``.jpg`` or ``.png``, what ``data`` is.
+        pixels: The image as (height, width, 3) uint8 RGB, for formats that ask for it.
     """
 
     key: int
+    position: int
     label: int
     wnid: str
     file_name: str
     data: bytes
     sha256: str
+    width: int
+    height: int
+    suffix: str = ".jpg"
+    pixels: np.ndarray | None = None
 
     @property
     def path(self) -> str:
-        """The path below the split's folder, as im2rec's lists give it."""
+        """The path below the split's folder, as im2rec's and Caffe's lists give it."""
         return f"{self.wnid}/{self.file_name}"
 
+    @property
+    def stem(self) -> str:
+        """The file name without its suffix."""
+        return PurePosixPath(self.file_name).stem
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """Where a record's image ended up.
 
     Attributes:
         name: File name relative to the format's folder of the split.
-        offset: Byte at which its record starts.
-        size: Bytes that the record takes up in the file.
+        offset: Byte at which its record starts; in LMDB the number in its key.
     """
 
     name: str
     offset: int
-    size: int
 
 
-@dataclass(frozen=True)
-class Written:
-    """A finished file, hashed while it was written.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a format's record says: its label, its image file, and where the format has one, a key.
 
-    Attributes:
-        path: Where it is in staging; below the writer's folder it has its final relative name.
-        size: Bytes.
-        sha256: Hex digest.
+    ``key`` is None for formats that do not hold im2rec's number.
     """
 
-    path: Path
-    size: int
-    sha256: str
+    label: float
+    image: bytes | memoryview
+    key: int | None = None
 
 
 class RecordWriter(Protocol):

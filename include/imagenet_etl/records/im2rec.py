@@ -29,6 +29,9 @@ def chunk_size(count: int, chunks: int) -> int:
 def ratio_slices(size: int, train_ratio: float, test_ratio: float) -> Iterator[tuple[str, slice]]:
     """Yield the list's suffix and its slice of a chunk: test first, then train, then validation.
 
+    Where the two ratios add up to 1, training takes the remainder too; im2rec cuts both ends with
+    ``int`` and loses an image of many a chunk.
+
     Args:
         size: The chunk size, also for a last chunk that holds fewer.
         train_ratio: Share of the training list; 1.0 makes one list without a suffix.
@@ -39,8 +42,9 @@ def ratio_slices(size: int, train_ratio: float, test_ratio: float) -> Iterator[t
         return
     test_end = int(size * test_ratio)
     train_end = test_end + int(size * train_ratio)
+    has_rest = train_ratio + test_ratio < 1.0
     if test_ratio:
         yield "_test", slice(0, test_end)
-    yield "_train", slice(test_end, train_end)
-    if train_ratio + test_ratio < 1.0:
+    yield "_train", slice(test_end, train_end if has_rest else None)
+    if has_rest:
         yield "_val", slice(train_end, None)

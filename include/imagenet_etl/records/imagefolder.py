@@ -32,11 +32,17 @@ class ImageFolderWriter:
         if record.wnid not in self._made:
             (self._folder / record.wnid).mkdir(exist_ok=True)
             self._made.add(record.wnid)
-        path = self._folder / record.wnid / record.file_name
-        with path.open("xb") as file:
-            file.write(record.data)
+        name = record.path
+        if record.suffix == ".png":
+            name = f"{record.wnid}/{record.stem}.png"
+        path = self._folder / name
+        try:
+            with path.open("xb") as file:
+                file.write(record.data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         self._written.append(Written(path, len(record.data), record.sha256))
-        return Placed(record.path, 0, len(record.data))
+        return Placed(name, 0)
 
     def commit(self) -> list[Written]:
         """Return the files."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from imagenet_etl.build import Build
 from imagenet_etl.receipts import Receipt
-from imagenet_etl.records.layout import LOOSE_FORMATS, loose_table
+from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
 from imagenet_etl.tables import open_parquet
 
 

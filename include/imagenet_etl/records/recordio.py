@@ -6,26 +6,29 @@ Source: dmlc-core ``recordio.h`` (framing and the split at the magic), MXNet 1.9
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+
+import numpy as np
 
 from imagenet_etl.errors import RecordError
-from imagenet_etl.records.base import Placed, Record, Written
+from imagenet_etl.records.base import Content, Placed, Record
+from imagenet_etl.records.shard import JoiningWriter
 
-MAGIC = struct.pack("<I", 0xCED7230A)
+_MAGIC = 0xCED7230A
+MAGIC = struct.pack("<I", _MAGIC)
 _HEADER = struct.Struct("<II")
 _IR_HEADER = struct.Struct("<IfQQ")
 _LENGTH_BITS = 29
 MAX_RECORD_BYTES = (1 << _LENGTH_BITS) - 1
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+MAX_LABEL = 1 << 24
+"""Above it, a float32 does not hold every whole number."""
+
 _FOLLOWS = {False: (_WHOLE, _FIRST), True: (_MIDDLE, _LAST)}
-SUFFIXES = (".rec", ".idx", ".lst")
 
 
 def frame(data: bytes) -> bytes:
@@ -34,12 +37,7 @@ def frame(data: bytes) -> bytes:
     Raises:
         RecordError: The data is 2^29 bytes or longer.
     """
-    if len(data) > MAX_RECORD_BYTES:
-        raise RecordError(
-            "a RecordIO record is too long",
-            expected=f"at most {MAX_RECORD_BYTES:,} bytes",
-            found=f"{len(data):,}",
-        )
+    _checked_length(len(data))
     pieces = _split_at_magic(data)
     out = bytearray()
     for number, piece in enumerate(pieces):
@@ -52,6 +50,21 @@ def frame(data: bytes) -> bytes:
         out += MAGIC + struct.pack("<I", flag << _LENGTH_BITS | len(piece))
         out += piece + bytes(-len(piece) % 4)
     return bytes(out)
+
+
+def _checked_length(length: int) -> int:
+    if length > MAX_RECORD_BYTES:
+        raise RecordError(
+            "a RecordIO record is too long",
+            expected=f"at most {MAX_RECORD_BYTES:,} bytes",
+            found=f"{length:,}",
+        )
+    return length
+
+
+def _holds_magic(data: bytes) -> bool:
+    """Return whether the magic stands on a 4-byte boundary; ten times as fast as a search."""
+    return bool((np.frombuffer(data, "<u4", len(data) // 4) == _MAGIC).any())
 
 
 def _split_at_magic(data: bytes) -> list[bytes]:
@@ -67,7 +80,7 @@ def _split_at_magic(data: bytes) -> list[bytes]:
     return pieces
 
 
-def read_frame(data: bytes | mmap.mmap, at: int) -> tuple[bytes, int]:
+def read_frame(data: bytes | memoryview | mmap.mmap, at: int) -> tuple[bytes, int]:
     """Return the record's data that starts at byte ``at`` and the position after it.
 
     Raises:
@@ -89,12 +102,17 @@ def read_frame(data: bytes | mmap.mmap, at: int) -> tuple[bytes, int]:
             return MAGIC.join(pieces), at
 
 
-def pack_image(labels: Sequence[float], key: int, image: bytes) -> bytes:
-    """Return an image with MXNet's IRHeader: one label in it, several labels after it."""
+def image_header(labels: Sequence[float], key: int) -> bytes:
+    """Return MXNet's IRHeader: one label stands in it, several stand after it."""
     if len(labels) == 1:
-        return _IR_HEADER.pack(0, labels[0], key, 0) + image
+        return _IR_HEADER.pack(0, labels[0], key, 0)
     head = _IR_HEADER.pack(len(labels), 0.0, key, 0)
-    return head + struct.pack(f"<{len(labels)}f", *labels) + image
+    return head + struct.pack(f"<{len(labels)}f", *labels)
+
+
+def pack_image(labels: Sequence[float], key: int, image: bytes) -> bytes:
+    """Return an image with its IRHeader in front."""
+    return image_header(labels, key) + image
 
 
 @dataclass(frozen=True)
@@ -129,106 +147,60 @@ def list_line(key: int, labels: Sequence[float], path: str) -> str:
     return f"{key}\t" + "".join(f"{label:f}\t" for label in labels) + f"{path}\n"
 
 
-class _HashedFile:
-    """A new file that is hashed while it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = 0
-        self._file = path.open("xb", buffering=1 << 20)
-        self._sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._sha256.update(data)
-        self.size += len(data)
-
-    def close(self) -> Written:
-        self._file.close()
-        return Written(self.path, self.size, self._sha256.hexdigest())
-
-    def discard(self) -> None:
-        self.path.unlink()
-        # What is still buffered has nowhere to go on a full disk, and is not wanted.
-        with suppress(OSError):
-            self._file.close()
-
-
-class RecordIoWriter:
+class RecordIoWriter(JoiningWriter):
     """Writes ``<name>.rec``, ``<name>.idx`` and ``<name>.lst`` below a folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._name = name
-        self._files: list[_HashedFile] = []
-        self._committed = False
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for suffix in SUFFIXES:
-                self._files.append(_HashedFile(self._folder / f"{self._name}{suffix}"))
-        except OSError:
-            self._discard()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if not self._committed:
-            self._discard()
-
-    def _discard(self) -> None:
-        for file in self._files:
-            file.discard()
-        # Other shards may be written beside this one.
-        with suppress(OSError):
-            self._folder.rmdir()
+    suffixes = (".rec", ".idx", ".lst")
 
     def write(self, record: Record) -> Placed:
-        """Append a record with its one label."""
+        """Append a record with its one label.
+
+        Raises:
+            RecordError: The label does not fit the format, or the image is too long for it.
+        """
+        if record.label > MAX_LABEL:
+            raise RecordError(
+                f"label {record.label:,} of {record.path} is no float32",
+                expected=f"at most {MAX_LABEL:,}",
+            )
         labels = (float(record.label),)
         return self.append(record.key, labels, record.data, record.path)
 
     def append(self, key: int, labels: Sequence[float], image: bytes, path: str) -> Placed:
         """Append an image with any number of labels and list it under ``path``."""
         rec, idx, lst = self._files
-        framed = frame(pack_image(labels, key, image))
-        placed = Placed(rec.path.name, rec.size, len(framed))
-        rec.write(framed)
+        placed = Placed(rec.path.name, rec.size)
+        head = image_header(labels, key)
+        length = _checked_length(len(head) + len(image))
+        if _holds_magic(head) or _holds_magic(image):
+            rec.write(frame(pack_image(labels, key, image)))
+        else:
+            rec.write(_HEADER.pack(_MAGIC, length) + head, image, bytes(-length % 4))
         idx.write(f"{key}\t{placed.offset}\n".encode())
         lst.write(list_line(key, labels, path).encode())
         return placed
 
     def join(self, part: Sequence[Path]) -> int:
         """Append another shard's .rec, .idx and .lst; return the byte at which it now starts."""
-        rec, idx, lst = self._files
-        start = rec.size
-        with part[0].open("rb") as source:
-            while block := source.read(1 << 20):
-                rec.write(block)
+        _, idx, lst = self._files
+        start = self._copy(part[0])
         for key, offset in read_index(part[1].read_text()):
             idx.write(f"{key}\t{start + offset}\n".encode())
         lst.write(part[2].read_bytes())
         return start
 
-    def commit(self) -> list[Written]:
-        """Close the files and return them."""
-        written = [file.close() for file in self._files]
-        self._committed = True
-        return written
 
+def read_record(data: bytes | memoryview) -> Content:
+    """Return what one record, from its start to the next one's, holds.
 
-def concatenate(
-    parts: Sequence[Sequence[Path]], folder: Path, name: str
-) -> tuple[list[Written], list[int]]:
-    """Join the segments of a shard, each given as its .rec, .idx and .lst.
-
-    Returns:
-        The joined files, and the byte at which each segment starts in the joined ``.rec``.
+    Raises:
+        RecordError: It is not a whole record with one label.
     """
-    with RecordIoWriter(folder, name) as writer:
-        starts = [writer.join(part) for part in parts]
-        return writer.commit(), starts
+    content, end = read_frame(data, 0)
+    image = unpack_image(content)
+    if end != len(data) or len(image.labels) != 1:
+        raise RecordError(f"a record of {end} bytes and {len(image.labels)} labels")
+    return Content(image.labels[0], image.image, image.key)
 
 
 def read_index(text: str) -> Iterator[tuple[int, int]]:
@@ -237,7 +209,12 @@ def read_index(text: str) -> Iterator[tuple[int, int]]:
     Raises:
         RecordError: A line is not two numbers.
     """
-    for number, line in enumerate(text.splitlines(), 1):
+    return read_index_lines(text.splitlines())
+
+
+def read_index_lines(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Do the same for an index that comes line by line."""
+    for number, line in enumerate(lines, 1):
         try:
             key, offset = (int(field) for field in line.split("\t"))
         except ValueError:

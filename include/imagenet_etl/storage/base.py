@@ -34,6 +34,9 @@ class ReadAt(Protocol):
     def read_at(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes from ``offset``, fewer only at the end of the object."""
 
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the whole content in order; each view is good until the next is asked for."""
+
     def will_need(self, offset: int, size: int) -> None:
         """Hint that the range is read soon."""
 

@@ -15,8 +15,10 @@ from imagenet_etl import files
 from imagenet_etl.errors import KeyExists
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.staging import Staging
+from imagenet_etl.streams import read_blocks
 
 STAGING = ".staging"
+_LARGE_BYTES = 4 << 20
 
 
 class LocalFile:
@@ -37,6 +39,12 @@ class LocalFile:
             parts.append(data)
             got += len(data)
         return b"".join(parts)
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the whole content in order, a large one past the page cache."""
+        if self.stat.size < _LARGE_BYTES:
+            return iter((memoryview(self.read_at(0, self.stat.size)),))
+        return read_blocks(self._path)
 
     def will_need(self, offset: int, size: int) -> None:
         """Ask the kernel to read the range ahead."""

@@ -29,6 +29,7 @@ _CONFLICT = {"409", "ConditionalRequestConflict"}
 _WRITER = "imagenet-etl-writer"
 _TRIES = 5
 _PAUSE_S = 0.2
+_BLOCK_BYTES = 4 << 20
 
 
 class S3Object:
@@ -59,6 +60,11 @@ class S3Object:
                 expected=f"ETag {self.stat.tag}",
                 remedy="Run again to index it anew",
             ) from error
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the whole content in order, one request a block."""
+        for at in range(0, self.stat.size, _BLOCK_BYTES):
+            yield memoryview(self.read_at(at, _BLOCK_BYTES))
 
     def will_need(self, offset: int, size: int) -> None:
         """Do nothing: a bucket has no read-ahead to ask for."""

@@ -43,7 +43,11 @@ class Staging:
         folder = self._root / f"{self._prefix}{me.host}-{me.pid}-{uuid.uuid4().hex[:8]}"
         with files.typed_os_errors(str(folder)):
             folder.mkdir(mode=0o700)  # the root may be everybody's temporary folder
-            (folder / "owner.json").write_text(json.dumps(me.to_dict()))
+            try:
+                (folder / "owner.json").write_text(json.dumps(me.to_dict()))
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
         return folder
 
     def keep_alive(self) -> None:

@@ -1,45 +1,46 @@
-"""The contract of ``RecordWriter``, over every format of ``records/layout.py``."""
+"""The contract of ``RecordWriter``, over every format of ``records/formats.py``."""
 
 import hashlib
-import resource
-import signal
+from itertools import pairwise
 
 import pytest
+from tests.support.resources import open_files, small_files
+from tests.unit.records.helpers import RECORDS, files_below, record
 
-from imagenet_etl.config import FORMATS
-from imagenet_etl.records.base import Record
-from imagenet_etl.records.layout import LOOSE_FORMATS, writer_for
-from imagenet_etl.records.recordio import MAGIC, read_frame, unpack_image
+from imagenet_etl import config
+from imagenet_etl.errors import Cancelled
+from imagenet_etl.records.formats import DATABASE, FORMATS, LOOSE, LOOSE_FORMATS, shard_name
+from imagenet_etl.records.lmdb import map_bytes, read_database, write_database
 
-pytestmark = pytest.mark.parametrize("output", FORMATS)
-
-
-def record(key, wnid, data):
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Record(key, key % 2, wnid, f"{wnid}_{key}.JPEG", data, sha256)
-
-
-RECORDS = [
-    record(3, "n00000002", b"third" * 50),
-    record(0, "n00000001", b"abcd" + MAGIC + b"e"),
-    record(1, "n00000001", b"\xff\xd8 as is"),
-]
+NAME = "train_00000"
+EACH_FORMAT = pytest.mark.parametrize("item", FORMATS.values(), ids=FORMATS)
+STOPS = [KeyboardInterrupt, Cancelled, OSError, MemoryError]
 
 
-def files_below(folder):
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-    }
-
-
-def write(output, folder, records=RECORDS):
-    with writer_for(output, folder, "train_00000") as writer:
-        placed = [writer.write(item) for item in records]
+def write(item, folder, records=RECORDS):
+    with item.open_writer(folder, NAME) as writer:
+        placed = [writer.write(one) for one in records]
         return placed, writer.commit()
 
 
-def test_commit_returns_every_file_with_its_size_and_digest(tmp_path, output):
-    _, written = write(output, tmp_path / "out")
+def test_the_settings_know_the_same_formats():
+    assert tuple(FORMATS) == config.FORMATS
+    assert {"imagefolder"} == LOOSE_FORMATS
+
+
+def test_paths_are_those_that_trainers_expect():
+    assert {name: item.path("val", "x") for name, item in FORMATS.items()} == {
+        "recordio": "recordio/val/x",
+        "lmdb": "lmdb/val_db/x",
+        "webdataset": "webdataset/val/x",
+        "imagefolder": "imagefolder/val/x",
+    }
+    assert shard_name("val", 12) == "val_00012"
+
+
+@EACH_FORMAT
+def test_commit_returns_every_file_with_its_size_and_digest(tmp_path, item):
+    _, written = write(item, tmp_path / "out")
     told = {
         file.path.relative_to(tmp_path / "out").as_posix(): (file.size, file.sha256)
         for file in written
@@ -52,90 +53,126 @@ def test_commit_returns_every_file_with_its_size_and_digest(tmp_path, output):
     assert len(written) == len(told)
 
 
-def test_each_image_is_where_its_placement_says(tmp_path, output):
-    placed, _ = write(output, tmp_path / "out")
-    for item, place in zip(RECORDS, placed, strict=True):
-        data = (tmp_path / "out" / place.name).read_bytes()
-        data = data[place.offset : place.offset + place.size]
-        assert len(data) == place.size
-        if output in LOOSE_FORMATS:
-            assert data == item.data
-            continue
-        content, end = read_frame(data, 0)
-        assert end == place.size
-        found = unpack_image(content)
-        assert (found.key, found.labels, found.image) == (item.key, (item.label,), item.data)
+def contents(item, folder, placed, written):
+    """Read every record back from where its placement says that it is."""
+    if item.kind == LOOSE:
+        return [(None, (folder / place.name).read_bytes(), None) for place in placed]
+    if item.kind == DATABASE:
+        parts = [written[0].path]
+        database = write_database(parts, folder / "db", map_bytes(parts, len(placed)))
+        found = [(int(key[:8]), item.read(message)) for key, message in read_database(database)]
+        assert [position for position, _ in found] == [place.offset for place in placed]
+        assert {place.name for place in placed} <= {database.name}
+        return [(read.label, bytes(read.image), read.key) for _, read in found]
+    data = written[0].path.read_bytes()
+    index = list(item.read_index(written[1].path.read_text().splitlines()))
+    assert [offset for _, offset in index] == [place.offset for place in placed]
+    assert {place.name for place in placed} <= {written[0].path.name}
+    starts = [*(place.offset for place in placed), len(data) - len(item.end)]
+    assert data[starts[-1] :] == item.end
+    read = [item.read(data[a:b]) for a, b in pairwise(starts)]
+    return [(one.label, bytes(one.image), one.key) for one in read]
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path, output):
-    write(output, tmp_path / "one")
-    write(output, tmp_path / "two")
+@EACH_FORMAT
+@pytest.mark.parametrize("count", [0, 1, len(RECORDS)])
+def test_each_record_is_where_its_placement_says(tmp_path, item, count):
+    records = RECORDS[:count]
+    placed, written = write(item, tmp_path / "out", records)
+    for one, found in zip(records, contents(item, tmp_path / "out", placed, written), strict=True):
+        label, image, key = found
+        assert image == one.data
+        assert label in (None, float(one.label))
+        assert (label is None) == (item.kind == LOOSE)
+        assert key == (one.key if item.name == "recordio" else None)
+
+
+@EACH_FORMAT
+@pytest.mark.parametrize("count", [0, 1, len(RECORDS)])
+def test_the_same_records_give_the_same_bytes(tmp_path, item, count):
+    write(item, tmp_path / "one", RECORDS[:count])
+    write(item, tmp_path / "two", RECORDS[:count])
     assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
 
 
-def test_leaving_without_commit_leaves_nothing(tmp_path, output):
-    with writer_for(output, tmp_path / "out", "train_00000") as writer:
-        for item in RECORDS:
-            writer.write(item)
+@EACH_FORMAT
+def test_leaving_without_commit_leaves_nothing(tmp_path, item):
+    with item.open_writer(tmp_path / "out", NAME) as writer:
+        for one in RECORDS:
+            writer.write(one)
     assert list(tmp_path.iterdir()) == []
 
 
+@EACH_FORMAT
+@pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("count", range(len(RECORDS) + 1))
-def test_an_exception_leaves_nothing(tmp_path, output, count):
-    with (
-        pytest.raises(KeyboardInterrupt),
-        writer_for(output, tmp_path / "out", "train_00000") as writer,
-    ):
-        for item in RECORDS[:count]:
-            writer.write(item)
-        raise KeyboardInterrupt
+def test_an_exception_leaves_nothing(tmp_path, item, count, stop):
+    before = open_files()
+    with pytest.raises(stop), item.open_writer(tmp_path / "out", NAME) as writer:
+        for one in RECORDS[:count]:
+            writer.write(one)
+        raise stop
     assert list(tmp_path.iterdir()) == []
+    assert open_files() == before
 
 
-@pytest.fixture
-def small_disk():
-    """Let no file grow beyond 64 KiB, as on a full disk."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
+@EACH_FORMAT
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
 def test_a_full_disk_leaves_nothing_whether_it_shows_at_a_write_or_at_the_commit(
-    tmp_path, output, size, small_disk
+    tmp_path, item, size
 ):
+    before = open_files()
     with (
-        pytest.raises(OSError, match="File too large"),
-        writer_for(output, tmp_path / "out", "train_00000") as writer,
+        small_files(1 << 16),
+        pytest.raises(OSError, match="File too large") as caught,
+        item.open_writer(tmp_path / "out", NAME) as writer,
     ):
-        writer.write(record(0, "n00000001", bytes(size)))
+        writer.write(record(0, bytes(size)))
         writer.commit()
     assert list(tmp_path.iterdir()) == []
+    assert caught.value.filename.startswith(f"{tmp_path}/out/")
+    assert open_files() == before
 
 
-def test_a_full_disk_does_not_keep_a_writer_from_discarding(tmp_path, output, small_disk):
+@EACH_FORMAT
+def test_a_full_disk_does_not_keep_a_writer_from_discarding(tmp_path, item):
     """What is still buffered cannot be written any more when the files are closed."""
     with (
+        small_files(1 << 16),
         pytest.raises((KeyboardInterrupt, OSError)),
-        writer_for(output, tmp_path / "out", "train_00000") as writer,
+        item.open_writer(tmp_path / "out", NAME) as writer,
     ):
-        writer.write(record(0, "n00000001", bytes(100_000)))
+        writer.write(record(0, bytes(100_000)))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_that_exists_is_overwritten(tmp_path, output):
-    write(output, tmp_path / "out")
+@EACH_FORMAT
+def test_nothing_that_exists_is_overwritten(tmp_path, item):
+    write(item, tmp_path / "out")
     before = files_below(tmp_path / "out")
     with pytest.raises(FileExistsError):
-        write(output, tmp_path / "out", RECORDS[:1])
+        write(item, tmp_path / "out", RECORDS[:1])
     assert files_below(tmp_path / "out") == before
 
 
-def test_no_records_make_an_empty_result(tmp_path, output):
-    placed, written = write(output, tmp_path / "out", [])
+@EACH_FORMAT
+def test_no_records_give_files_that_hold_none(tmp_path, item):
+    placed, written = write(item, tmp_path / "out", [])
     assert placed == []
-    assert [file.size for file in written] == [0] * len(written)
+    sizes = {"recordio": [0, 0, 0], "webdataset": [1024, 7], "imagefolder": []}
+    if item.name in sizes:
+        assert [file.size for file in written] == sizes[item.name]
+    else:
+        assert [file.size for file in written][:2] == [0, 0]
+
+
+@EACH_FORMAT
+def test_a_path_that_is_not_ascii_is_kept_in_lists_as_utf_8(tmp_path, item):
+    odd = record(0, file_name="n00000001_ü 二 x.JPEG")
+    _, written = write(item, tmp_path / "out", [odd])
+    if item.kind == LOOSE:
+        assert written[0].path.name == odd.file_name
+    lists = [f.path for f in written if f.path.suffix in (".lst", ".txt")]
+    assert all(odd.path in path.read_text("utf-8") for path in lists)
+    assert bool(lists) == (item.name in ("recordio", "lmdb"))

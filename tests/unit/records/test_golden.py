@@ -14,7 +14,7 @@ from imagenet_etl.records.recordio import (
     read_index,
     unpack_image,
 )
-from imagenet_etl.selection import cut, keyed, shuffled
+from imagenet_etl.selection import chunks, cut, keyed, shuffled
 
 GOLDEN = Path(__file__).parents[2] / "golden/recordio"
 TREE = GOLDEN / "tree"
@@ -127,7 +127,7 @@ def index_of_tree():
     rows = [
         {
             "archive": "a.zip", "member": path, "header_offset": 0, "offset": 30,
-            "stored_size": size, "size": size, "method": 0, "crc32": 0, "split": "train",
+            "stored_size": size, "size": size, "method": 0, "check": 0, "split": "train",
             "wnid": path.split("/")[0], "file_name": path.split("/")[1],
         }
         for path in reversed(PATHS)
@@ -140,7 +140,7 @@ def index_of_tree():
                          (3, ["chunks/t_0", "chunks/t_1", "chunks/t_2"])])  # fmt: skip
 def test_the_plan_is_mxnets_list(tmp_path, shards, names):
     ordered = shuffled(keyed(index_of_tree(), "train", WNIDS), SEED)
-    segments = list(cut(ordered, "train", shards, first=0))
+    segments = list(cut(list(chunks(ordered, shards)), "train", first=0))
     assert len(segments) == len(names)
     for (_, table), name in zip(segments, names, strict=True):
         rows = [

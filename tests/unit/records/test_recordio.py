@@ -1,21 +1,24 @@
 import struct
-from itertools import pairwise
+import tempfile
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.records import helpers
 
 from imagenet_etl.errors import RecordError
 from imagenet_etl.records.recordio import (
     MAGIC,
+    MAX_LABEL,
     MAX_RECORD_BYTES,
     RecordIoWriter,
-    concatenate,
     frame,
     list_line,
     pack_image,
     read_frame,
     read_index,
+    read_record,
     unpack_image,
 )
 
@@ -161,32 +164,79 @@ def test_a_malformed_index_is_refused_by_line(text):
         list(read_index(text))
 
 
-def write(folder, name, records):
-    with RecordIoWriter(folder, name) as writer:
-        for key, image in records:
-            writer.append(key, (float(key % 3),), image, f"n/{key}.JPEG")
-        return [file.path for file in writer.commit()]
+def as_float(data):
+    return struct.unpack("<f", data)[0]
 
 
-@pytest.mark.parametrize("cuts", [(0, 6), (1, 2), (3, 3), (2, 5), (6, 6)])
-def test_joined_segments_equal_what_one_writer_makes(tmp_path, cuts):
-    images = [b"abc", MAGIC, b"", b"x" * 9 + MAGIC, b"abcd" + MAGIC + b"ef", b"\0" * 100]
-    records = list(enumerate(images, 10))
-    bounds = [0, *cuts, len(records)]
-    parts = [
-        write(tmp_path, f"part{n}", records[start:stop])
-        for n, (start, stop) in enumerate(pairwise(bounds))
-    ]
-    joined, starts = concatenate(parts, tmp_path, "joined")
-    whole = write(tmp_path, "whole", records)
-    assert [file.path.read_bytes() for file in joined] == [path.read_bytes() for path in whole]
-    sizes = [part[0].stat().st_size for part in parts]
-    assert starts == [sum(sizes[:n]) for n in range(len(parts))]
+# Labels, keys and images that are the magic, or hold it, on and off every boundary.
+MAGIC_LABEL = as_float(MAGIC)
+LABELS = st.lists(
+    st.one_of(st.just(MAGIC_LABEL), LABEL), min_size=1, max_size=5
+)  # fmt: skip
+KEYS = st.one_of(
+    st.integers(0, 2**64 - 1),
+    st.sampled_from([0, 1]).map(lambda at: int.from_bytes(bytes(4 * at) + MAGIC, "little")),
+    st.just(int.from_bytes(MAGIC * 2, "little")),
+)
 
 
-def test_a_join_that_fails_leaves_no_file(tmp_path):
-    part = write(tmp_path / "parts", "part", [(0, b"abc")])
-    part[1].write_text("no index\n")
-    with pytest.raises(RecordError, match="index line 1"):
-        concatenate([part], tmp_path / "out", "joined")
+@settings(deadline=None)
+@given(st.lists(st.tuples(LABELS, KEYS, CONTENT), max_size=6))
+def test_the_writer_frames_labels_key_and_image_with_the_magic_anywhere(records):
+    with tempfile.TemporaryDirectory() as name:
+        with RecordIoWriter(Path(name), "x") as writer:
+            placed = [writer.append(key, labels, image, "p") for labels, key, image in records]
+            rec, idx, _ = (file.path for file in writer.commit())
+        data, index = rec.read_bytes(), list(read_index(idx.read_text()))
+    assert data == b"".join(frame(pack_image(labels, key, image)) for labels, key, image in records)
+    assert index == [(key, at.offset) for (_, key, _), at in zip(records, placed, strict=True)]
+    # What a reader finds that looks for aligned magics is a header, never content.
+    magics = [at for at in range(0, len(data), 4) if data[at : at + 4] == MAGIC]
+    assert len(magics) == len(flags_of(data))
+    at = 0
+    for labels, key, image in records:
+        content, at = read_frame(data, at)
+        found = unpack_image(content)
+        assert (found.labels, found.key, found.image) == (tuple(labels), key, image)
+    assert at == len(data)
+
+
+@pytest.mark.parametrize("label", [MAX_LABEL + 1, 2**31 - 1])
+def test_a_label_that_a_float32_does_not_hold_is_refused(tmp_path, label):
+    """Not every one beyond 2^24 is lost, but the first that is would be another class."""
+    with (
+        pytest.raises(RecordError, match=r"label [\d,]+ of n0+1/.* at most 16,777,216"),
+        RecordIoWriter(tmp_path / "out", "x") as writer,
+    ):
+        writer.write(helpers.record(0, label=label))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("label", [0, 1, 999, 21_840, MAX_LABEL - 1, MAX_LABEL])
+def test_a_label_comes_back_as_it_was(tmp_path, label):
+    with RecordIoWriter(tmp_path, "x") as writer:
+        writer.write(helpers.record(0, label=label))
+        rec, _, lst = (file.path for file in writer.commit())
+    assert read_record(rec.read_bytes()).label == label
+    assert lst.read_text().split("\t")[1] == f"{label}.000000"
+
+
+def test_a_record_with_several_labels_or_with_more_behind_it_is_refused():
+    one = frame(pack_image((1.0,), 0, b"abc"))
+    assert read_record(one).label == 1.0
+    for data in (frame(pack_image((1.0, 2.0), 0, b"abc")), one + one, one + bytes(4)):
+        with pytest.raises(RecordError, match="a record of"):
+            read_record(data)
+
+
+def test_a_record_that_is_too_long_leaves_nothing(tmp_path):
+    class Long(bytes):
+        def __len__(self):
+            return (1 << 29) - 24
+
+    with (
+        pytest.raises(RecordError, match="too long"),
+        RecordIoWriter(tmp_path / "out", "x") as writer,
+    ):
+        writer.append(0, (1.0,), Long(), "p")
     assert not (tmp_path / "out").exists()
