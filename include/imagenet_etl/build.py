@@ -27,7 +27,7 @@ from imagenet_etl.storage import LocalStorage, Storage
 
 RUN_SCHEMA = 1
 # What names a build when the user gives no version: everything that decides its bytes.
-_IDENTITY = ("sources", "formats", "resize", "upscale", "quality", "shards", "val_shards", "seed",
+_IDENTITY = ("sources", "outputs", "shards", "val_shards", "seed", "train_ratio", "test_ratio",
              "max_bad", "expect")  # fmt: skip
 
 
@@ -95,7 +95,9 @@ class Build:
         return f"{self.work}/locks/{name}"
 
     @contextmanager
-    def locked(self, *, hand_on: bool = False, will_retry: bool = False) -> Iterator[Build]:
+    def locked(
+        self, *, hand_on: bool = False, will_retry: bool = False, beside_others: bool = False
+    ) -> Iterator[Build]:
         """Own the dataset version for the block, and clean up after dead predecessors.
 
         Yields this build with a ``check_owner`` that looks whether it still owns the version.
@@ -103,6 +105,8 @@ class Build:
         Args:
             hand_on: On success keep the lock parked for the run's next task, else release it.
             will_retry: On a transient error keep it parked for the next try, else release it.
+            beside_others: Tasks of the run may be at work at the same time: an error of any kind
+                must not release it under them.
 
         Raises:
             AlreadyRunning: Another live run owns it.
@@ -110,16 +114,16 @@ class Build:
         with typed_os_errors(self.storage.url):
             lease = leases.acquire(self.storage, self.lock_key, self.owner, shared=True)
             self.storage.sweep_staging()
-        keep = False
+        keep = beside_others
         try:
             with leases.kept_alive(self.storage, lease):
                 yield replace(self, check_owner=lease.check)
             keep = hand_on
         except (NothingToDo, StillPending):
-            keep = hand_on
+            keep = keep or hand_on
             raise
         except (TransientError, Cancelled):
-            keep = will_retry
+            keep = keep or will_retry
             raise
         finally:
             # On a full disk giving the lock back needs the room that staging takes.
@@ -146,11 +150,19 @@ def new_build(settings: Settings, owner: leases.Owner, aws: AwsClient) -> Build:
     """Assemble a build from settings.
 
     Raises:
-        ConfigError: The dataset is unknown, or a source names an archive it does not have.
+        ConfigError: The dataset is unknown, a source names an archive it does not have, or images
+            would be larger than any may be.
     """
     facts = facts_of(settings.dataset)
     for name in settings.sources:
         facts.archive(name)
+    for name, spec in settings.outputs.items():
+        width, height = spec.fixed_size or (0, 0)
+        if width * height > facts.max_pixels:
+            raise ConfigError(
+                f"images of {name} would have {width}x{height} pixels",
+                expected=f"at most {facts.max_pixels:,} of them",
+            )
     return Build(settings, facts, open_storage(settings.data_dir), owner, aws)
 
 

@@ -15,10 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import boto3
-
 from imagenet_etl.build import Build, new_build
-from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS, Settings
+from imagenet_etl.cli_options import add_settings, settings_of
 from imagenet_etl.datasets import DATASETS
 from imagenet_etl.errors import (
     Cancelled,
@@ -28,18 +26,21 @@ from imagenet_etl.errors import (
     StillPending,
     TransientError,
 )
-from imagenet_etl.images.geometry import MODES
 from imagenet_etl.leases import Owner
 from imagenet_etl.manifest import MANIFEST
+from imagenet_etl.packing import WORKER
 from imagenet_etl.pipeline import (
     STAGES,
     counts_in_words,
     find_receipt,
     receipts_up_to,
+    run_pack_group,
     run_stage,
 )
+from imagenet_etl.pool import workers_ready
 from imagenet_etl.registry import publish
 from imagenet_etl.samples import SAMPLES, SampleSize
+from imagenet_etl.selection import parse_group
 from imagenet_etl.verify import verify_folder
 
 _POLL_S = 15.0
@@ -82,17 +83,24 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser(
         "prepare", help="run all local stages and the cloud ones asked for"
     )
-    _add_settings(prepare)
+    add_settings(prepare)
     prepare.set_defaults(run=_prepare)
     for name, stage in STAGES.items():
         summary = _summary(stage.run.__doc__ or "")
         if name == "verify":
             summary = "check a published version in DIR; with a dataset's name, run the stage"
         command = commands.add_parser(name, help=summary, description=summary)
-        _add_settings(command, "DATASET_OR_DIR" if name == "verify" else "DATASET")
+        add_settings(command, "DATASET_OR_DIR" if name == "verify" else "DATASET")
+        if name == "pack":
+            command.add_argument(
+                "--group",
+                default="",
+                metavar="I/N",
+                help="pack only every N-th segment from the I-th on; pack alone then completes",
+            )
         command.set_defaults(run=_one_stage, stage=name)
     register = commands.add_parser("publish", help="enter the verified version into the registry")
-    _add_settings(register)
+    add_settings(register)
     register.set_defaults(run=_publish_command)
     _add_sample(commands)
     return parser
@@ -102,57 +110,6 @@ def _summary(docstring: str) -> str:
     """Return a docstring's first line as argparse likes it."""
     line = docstring.splitlines()[0].replace("``", "").rstrip(".")
     return line[:1].lower() + line[1:]
-
-
-def _add_settings(parser: argparse.ArgumentParser, metavar: str = "DATASET") -> None:
-    parser.add_argument("dataset", metavar=metavar, help=" or ".join(DATASETS))
-    add = parser.add_argument
-    add("--data-dir", metavar="DIR", help="holds archives/, work/ and datasets/")
-    add(
-        "--source",
-        action="append",
-        default=[],
-        metavar="ARCHIVE=PATH_OR_URL",
-        help="where an archive is, in place of its publisher's URL; may end in #sha256=HEX",
-    )
-    add(
-        "--format",
-        action="append",
-        choices=FORMATS,
-        dest="formats",
-        help="output format; may be given several times (default: recordio)",
-    )
-    add("--resize", default="none", metavar="MODE:SIZE", help=f"{', '.join(MODES)} (default: none)")
-    add("--upscale", action="store_true", help="enlarge smaller images too")
-    _add_number(parser, "quality", 90, "JPEG quality of re-encoded images")
-    _add_number(parser, "shards", 0, "training shards; 0 for one each 4,096 records")
-    _add_number(parser, "val-shards", 1, "validation shards")
-    _add_number(parser, "workers", 0, "packing processes; 0 for one a core")
-    _add_number(parser, "seed", 100, "seed of the shuffle")
-    add(
-        "--max-bad",
-        type=int,
-        metavar="N",
-        help="images that may be quarantined (default: 0.01 %%, at least 1)",
-    )
-    add("--version", default="", metavar="NAME", help="name of the version (default: a digest)")
-    add(
-        "--expect",
-        choices=EXPECTATIONS,
-        default="published",
-        help="demand the published counts and digests, or take any (for samples)",
-    )
-    add("--s3-uri", default="", metavar="URI", help="where back_up_to_s3 puts the version")
-    add("--ebs-volume-id", default="", metavar="ID", help="what snapshot_ebs takes a snapshot of")
-
-
-def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:
-    low, high = BOUNDS[name.replace("-", "_")]
-    bounds = f"{low} to {high}" if high < 2**31 else f"{low} or more"
-    parser.add_argument(
-        f"--{name}", type=int, default=default, metavar="N",
-        help=f"{text}; {bounds} (default: {default})",
-    )  # fmt: skip
 
 
 def _add_sample(commands: Any) -> None:
@@ -177,16 +134,20 @@ def _add_sample(commands: Any) -> None:
         type=int,
         default=size.val,
         metavar="N",
-        help="validation images a class (default: %(default)s)",
+        help="validation images a class, tiny_imagenet only (default: %(default)s)",
     )
     add(
         "--test",
         type=int,
         default=size.test,
         metavar="N",
-        help="unlabelled images in all (default: %(default)s)",
+        help="unlabelled images in all, tiny_imagenet only (default: %(default)s)",
     )
-    add("--stored", action="store_true", help="store the members instead of deflating them")
+    add(
+        "--stored",
+        action="store_true",
+        help="store members instead of deflating them, tiny_imagenet only",
+    )
     sample.set_defaults(run=_sample)
 
 
@@ -196,48 +157,24 @@ def _sample(args: argparse.Namespace) -> None:
     print(f"{args.out}: {args.out.stat().st_size / 1e6:,.1f} MB")
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    data_dir = args.data_dir or ""
-    if not data_dir:
-        raise ConfigError(
-            "--data-dir is missing", remedy="Give the folder that is to hold the data"
-        )
-    sources: dict[str, str] = {}
-    for item in args.source:
-        name, equals, place = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--source {item!r}", expected="ARCHIVE=PATH_OR_URL")
-        sources[name] = place if "://" in place else str(Path(place).expanduser().absolute())
-    return Settings(
-        dataset=args.dataset,
-        data_dir=data_dir if "://" in data_dir else str(Path(data_dir).expanduser().absolute()),
-        version=args.version,
-        sources=sources,
-        formats=tuple(dict.fromkeys(args.formats or ["recordio"])),
-        resize=args.resize,
-        upscale=args.upscale,
-        quality=args.quality,
-        shards=args.shards,
-        val_shards=args.val_shards,
-        seed=args.seed,
-        max_bad=args.max_bad,
-        expect=args.expect,
-        workers=args.workers,
-        s3_uri=args.s3_uri,
-        ebs_volume_id=args.ebs_volume_id,
-    )
-
-
 def _build(args: argparse.Namespace) -> Build:
-    # One token a call: two commands at once are two runs.
-    owner = Owner(run=f"cli-{uuid.uuid4().hex[:12]}")
-    return new_build(_settings(args), owner, boto3.client)
+    # Without a token two commands at once are two runs.
+    owner = Owner(run=f"cli-{args.run_token or uuid.uuid4().hex[:12]}")
+    return new_build(settings_of(args), owner, _aws_client)
+
+
+def _aws_client(service: str) -> Any:
+    import boto3  # noqa: PLC0415 - takes longer to import than many a stage to run
+
+    return boto3.client(service)
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    with _build(args).locked() as build:
-        for name in build.facts.stages:
-            _run_and_tell(build, name)
+    with _build(args).locked(beside_others=bool(args.run_token)) as build:
+        will_pack = find_receipt(build, "pack") is None
+        with workers_ready(WORKER, build.settings.worker_count() if will_pack else 0):
+            for name in build.facts.stages:
+                _run_and_tell(build, name)
         for name, wanted in (
             ("back_up_to_s3", args.s3_uri),
             ("snapshot_ebs", args.ebs_volume_id),
@@ -270,8 +207,18 @@ def _one_stage(args: argparse.Namespace) -> None:
         counts = verify_folder(folder)
         print(f"{folder}: all good, {counts_in_words(counts)}")
         return
-    with _build(args).locked() as build:
-        _run_and_tell(build, args.stage)
+    # Other commands of the run may be at work, or follow: only prepare and publish end it.
+    is_part = bool(args.run_token)
+    with _build(args).locked(hand_on=is_part, beside_others=is_part) as build:
+        if args.stage == "pack" and args.group:
+            _pack_group(build, args.group)
+        else:
+            _run_and_tell(build, args.stage)
+
+
+def _pack_group(build: Build, text: str) -> None:
+    counts = run_pack_group(build, parse_group(text))
+    logging.getLogger("imagenet_etl").info("pack %s: %s", text, counts_in_words(counts))
 
 
 def _run_and_tell(build: Build, name: str) -> None:

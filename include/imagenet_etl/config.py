@@ -6,17 +6,22 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.images.geometry import parse_resize
+from imagenet_etl.images.spec import SUBSAMPLINGS, ImageSpec, parse_image_spec
 
-FORMATS = ("recordio", "imagefolder")
+FORMATS = ("recordio", "lmdb", "webdataset", "imagefolder")
 EXPECTATIONS = ("published", "any")
 SEGMENT_RECORDS = 4096
 """The most records in a segment, the unit of work and of retry."""
+
+MAX_LOOSE_FILES = 250_000
+"""More files than this are slow to copy, list and delete: the user must want them."""
 
 BOUNDS: dict[str, tuple[int, int]] = {
     "quality": (1, 100),
@@ -28,7 +33,10 @@ BOUNDS: dict[str, tuple[int, int]] = {
 """Inclusive bounds of the whole-number settings; the form and the command line show them too."""
 
 _VERSION = re.compile(r"(?!registry\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TEXTS = ("dataset", "data_dir", "version", "resize", "expect", "s3_uri", "ebs_volume_id")
+_TEXTS = ("dataset", "data_dir", "version", "resize", "subsampling", "expect", "s3_uri",
+          "ebs_volume_id")  # fmt: skip
+_SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files")
+_RATIOS = ("train_ratio", "test_ratio")
 _VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
 
 
@@ -41,16 +49,24 @@ class Settings:
         data_dir: Folder that holds ``archives/``, ``work/`` and ``datasets/``.
         version: Name of the published version; empty for the pack digest's first eight digits.
         sources: Path or URL by archive name, in place of the publisher's URL.
-        formats: Output formats, of ``FORMATS``.
-        resize: ``none``, ``short_edge:S``, ``squash:WxH`` or ``crop:WxH``; S, W and H in pixels.
+        formats: Output formats, each of ``FORMATS``, alone or with what differs in its images
+            from the settings below: ``lmdb:squash:224x224:q90``.
+        resize: A mode and its size in pixels, such as ``short_edge:480``; see ``geometry.MODES``.
         upscale: Whether images smaller than that are enlarged.
         quality: JPEG quality of re-encoded images, 1 to 100.
+        subsampling: Chroma subsampling of re-encoded JPEGs, of ``SUBSAMPLINGS``.
+        center_crop: Whether the middle square is cut out first, as ``im2rec --center-crop`` does.
+        png: Whether images are stored as PNG.
+        im2rec_compat: Whether images are drawn as im2rec draws them, aliasing included.
         shards: Number of training shards; 0 gives one shard for each segment.
         val_shards: Number of validation shards.
         seed: Seed of the shuffle; 100 is im2rec's.
+        train_ratio: Share of each training chunk that stays training data; im2rec's option.
+        test_ratio: Share of it that becomes the split ``test``; the rest becomes ``val``.
         max_bad: Images that may be quarantined; None for 0.01 % of them and at least one.
         expect: ``published`` demands the published counts and digests, ``any`` takes samples.
         workers: Packing processes; 0 for one a core.
+        allow_loose_files: Whether a format may write more loose files than ``MAX_LOOSE_FILES``.
         s3_uri: Where to back the dataset up; empty for nowhere.
         ebs_volume_id: The volume to snapshot; empty for none.
 
@@ -66,12 +82,19 @@ class Settings:
     resize: str = "none"
     upscale: bool = False
     quality: int = 90
+    subsampling: str = "420"
+    center_crop: bool = False
+    png: bool = False
+    im2rec_compat: bool = False
     shards: int = 0
     val_shards: int = 1
     seed: int = 100
+    train_ratio: float = 1.0
+    test_ratio: float = 0.0
     max_bad: int | None = None
     expect: str = "published"
     workers: int = 0
+    allow_loose_files: bool = False
     s3_uri: str = ""
     ebs_volume_id: str = ""
 
@@ -84,11 +107,8 @@ class Settings:
         for archive, place in self.sources.items():
             # Relative to what? Tasks and their retries run on different machines.
             _require(_is_place(place), f"sources[{archive}]", place, "an absolute path or a URL")
-        _require(bool(self.formats), "formats", self.formats, "at least one format")
-        for name in self.formats:
-            _require(name in FORMATS, "formats", name, " or ".join(FORMATS))
-        # The same formats in another order are the same dataset and must have the same digest.
-        object.__setattr__(self, "formats", tuple(f for f in FORMATS if f in self.formats))
+        self._check_images()
+        self._check_ratios()
         _require(self.expect in EXPECTATIONS, "expect", self.expect, " or ".join(EXPECTATIONS))
         ok = not self.version or bool(_VERSION.fullmatch(self.version))
         _require(
@@ -100,7 +120,52 @@ class Settings:
         _require(ok, "ebs_volume_id", self.ebs_volume_id, "vol- and hex digits")
         ok = not self.s3_uri or _is_s3_uri(self.s3_uri)
         _require(ok, "s3_uri", self.s3_uri, "s3://bucket/prefix")
+
+    def _check_images(self) -> None:
         parse_resize(self.resize)
+        allowed = " or ".join(SUBSAMPLINGS)
+        _require(self.subsampling in SUBSAMPLINGS, "subsampling", self.subsampling, allowed)
+        _require(bool(self.formats), "formats", self.formats, "at least one format")
+        formats = list(dict.fromkeys(self.formats))
+        names = [text.partition(":")[0] for text in formats]
+        for text, name in zip(formats, names, strict=True):
+            _require(name in FORMATS, "formats", name, " or ".join(FORMATS))
+            _require(not text.endswith(":"), "formats", text, "something after the colon")
+            _require(names.count(name) == 1, "formats", name, "each format once")
+        formats.sort(key=lambda text: FORMATS.index(text.partition(":")[0]))
+        object.__setattr__(self, "formats", tuple(formats))
+        _ = self.outputs
+
+    def _check_ratios(self) -> None:
+        for name in _RATIOS:
+            value = getattr(self, name)
+            _require(0 <= value <= 1, name, value, "0 to 1")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 have one digest
+        total = self.train_ratio + self.test_ratio
+        _require(total <= 1, "test_ratio", self.test_ratio, "at most 1 less train_ratio")
+
+    @cached_property
+    def outputs(self) -> dict[str, ImageSpec]:
+        """What each format's images become, in the order of ``FORMATS``.
+
+        Raises:
+            ConfigError: What a format says of its images is wrong.
+        """
+        common = ImageSpec(
+            resize=parse_resize(self.resize),
+            upscale=self.upscale,
+            quality=self.quality,
+            subsampling=self.subsampling,
+            encoding="png" if self.png else "jpeg",
+            center_crop=self.center_crop,
+            im2rec_compat=self.im2rec_compat,
+        )
+        given = dict(text.partition(":")[::2] for text in self.formats)
+        return {
+            name: parse_image_spec(given[name], common) if given[name] else common
+            for name in FORMATS
+            if name in given
+        }
 
     def _check_types(self) -> None:
         """Refuse what a form, a JSON file or the environment may give: "90", "false", null."""
@@ -110,8 +175,15 @@ class Settings:
         for name in _TEXTS:
             value = getattr(self, name)
             _require(isinstance(value, str), name, value, "text")
-        _require(isinstance(self.upscale, bool), "upscale", self.upscale, "true or false")
-        ok = isinstance(self.formats, tuple | list)
+        for name in _SWITCHES:
+            value = getattr(self, name)
+            _require(isinstance(value, bool), name, value, "true or false")
+        for name in _RATIOS:
+            value = getattr(self, name)
+            _require(type(value) in (int, float), name, value, "a number")
+        ok = isinstance(self.formats, tuple | list) and all(
+            isinstance(text, str) for text in self.formats
+        )
         _require(ok, "formats", self.formats, "a list of formats")
         ok = isinstance(self.sources, dict) and all(
             isinstance(text, str) for pair in self.sources.items() for text in pair
@@ -119,8 +191,14 @@ class Settings:
         _require(ok, "sources", self.sources, "a path or URL for each archive name")
 
     def select(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Return the named settings, JSON-ready: what a stage's digest is taken over."""
-        return {name: asdict(self)[name] for name in names}
+        """Return the named settings, JSON-ready: what a stage's digest is taken over.
+
+        ``outputs`` stands for all that decides the images: whichever way the same is said, and in
+        whichever order, the digest is the same.
+        """
+        values = asdict(self)
+        values["outputs"] = {name: spec.canonical() for name, spec in self.outputs.items()}
+        return {name: values[name] for name in names}
 
     def worker_count(self) -> int:
         """Return the number of packing processes to start."""

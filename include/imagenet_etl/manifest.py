@@ -17,7 +17,7 @@ from imagenet_etl.errors import DatasetDamaged
 from imagenet_etl.files import check_schema, digest_of, pretty_json
 
 MANIFEST = "manifest.json"
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
 _DIGEST = "content_sha256"
 _RESTORE = "Restore it from the backup, or remove the version and build it again"
 
@@ -46,6 +46,8 @@ class Manifest:
         notes: What a reader must know, such as splits that were left out.
         counts: Images expected, packed, quarantined, left out; classes; by split and treatment.
         quarantined: The images that were left out as bad.
+        repaired: The first thousand images that no trainer could have read as they were: CMYK,
+            16 bit, or not what their name says; ``repaired.tsv`` lists all.
         tools: Versions of the codecs.
         files: Every file but this one and, for loose formats, the images themselves, which
             ``<format>/files.parquet`` lists.
@@ -61,6 +63,7 @@ class Manifest:
     notes: list[str]
     counts: dict[str, int]
     quarantined: tuple[dict[str, Any], ...]
+    repaired: list[dict[str, Any]]
     tools: dict[str, str]
     files: tuple[ManifestFile, ...]
 
@@ -81,6 +84,13 @@ def parse_manifest(data: bytes, name: str) -> Manifest:
         fields = json.loads(data)
         # First of all: a newer version may take the digest in another way.
         check_schema(name, fields["schema_version"], MANIFEST_SCHEMA)
+        if fields["schema_version"] < MANIFEST_SCHEMA:
+            raise DatasetDamaged(
+                f"{name} was written by an early version of this package",
+                expected=f"schema {MANIFEST_SCHEMA}",
+                found=fields["schema_version"],
+                remedy="Build the version again under another name",
+            )
         _check_digest(fields, name)
         files = tuple(ManifestFile(**file) for file in fields.pop("files"))
         return Manifest(**fields | {"quarantined": tuple(fields["quarantined"])}, files=files)

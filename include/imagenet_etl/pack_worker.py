@@ -3,79 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 import uuid
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from imagenet_etl.archives.location import ArchiveRef, OpenArchive, open_archive
 from imagenet_etl.archives.member import Member
 from imagenet_etl.build import open_storage
 from imagenet_etl.errors import BadImage
 from imagenet_etl.files import hash_file, pretty_json, typed_os_errors
-from imagenet_etl.images.geometry import parse_resize
-from imagenet_etl.images.transform import Transform
+from imagenet_etl.images.spec import ImageSpec, parse_image_spec
+from imagenet_etl.images.transform import COPIED, RE_ENCODED, REPAIRED, Prepared, Transformer
 from imagenet_etl.index import member_of
 from imagenet_etl.leases import Lease, Owner
 from imagenet_etl.pool import Handler, Job, Tell, serve
 from imagenet_etl.receipts import Output
-from imagenet_etl.records.base import Record, RecordWriter, Written
-from imagenet_etl.records.layout import LOOSE_FORMATS, shard_name, writer_for
+from imagenet_etl.records.base import Placed, Record, RecordWriter, Written
+from imagenet_etl.records.formats import FORMATS, LOOSE_FORMATS
 from imagenet_etl.records.table import RECORDS
+from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, segment_file, segment_name
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import publish_output
 from imagenet_etl.storage import Storage
 from imagenet_etl.tables import batched, open_parquet, write_batches
 
-READ_AHEAD = 32
+READ_AHEAD, _ROWS = 32, 256
+TREATMENTS = (COPIED, RE_ENCODED, REPAIRED)
 _TELL_EVERY_S = 0.5
-SEGMENT_SCHEMA = 1
 _COLUMNS = ["key", "label", "wnid", "file_name", "archive", "member", "header_offset", "offset",
-            "stored_size", "size", "method", "crc32"]  # fmt: skip
+            "stored_size", "size", "method", "check"]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PackJob:
-    """What every worker of one pack stage is told at its start.
-
-    Attributes:
-        data_dir: The data folder.
-        base: Key of the pack stage's folder.
-        plan: Key of ``plan.parquet``.
-        archives: The verified archives, by name.
-        formats: Output formats.
-        resize: The resize setting.
-        upscale: The upscale setting.
-        quality: JPEG quality, 1 to 100.
-        max_pixels: The largest image that is decoded.
-    """
-
-    data_dir: str
-    base: str
-    plan: str
-    archives: dict[str, dict[str, Any]]
-    formats: tuple[str, ...]
-    resize: str
-    upscale: bool
-    quality: int
-    max_pixels: int
-
-
-def segment_file(output: str, segment: Segment, name: str) -> str:
-    """Return the key below the pack folder of a segment's file.
-
-    A segment that is a whole shard is written straight to its final place in the tree.
-    """
-    top = "tree" if segment.parts == 1 or output in LOOSE_FORMATS else "parts"
-    return f"{top}/{output}/{segment.split}/{name}"
-
-
-def segment_name(segment: Segment) -> str:
-    """Return the base name of a segment's files."""
-    shard = shard_name(segment.split, segment.shard)
-    return shard if segment.parts == 1 else f"{shard}-{segment.part:05d}"
+_Planned = tuple[dict[str, Any], OpenArchive, Member]
 
 
 class SegmentPacker:
@@ -84,9 +51,15 @@ class SegmentPacker:
     def __init__(self, job: PackJob) -> None:
         self._job = job
         self._storage: Storage = open_storage(job.data_dir)
-        self._transform = Transform(
-            parse_resize(job.resize), job.upscale, job.quality, job.max_pixels
-        )
+        specs = {name: parse_image_spec(text) for name, text in job.outputs.items()}
+        self._specs = list(dict.fromkeys(specs.values()))
+        # Formats that share a spec share its bytes.
+        self._spec_of = {name: self._specs.index(spec) for name, spec in specs.items()}
+        pixels = {self._spec_of[name] for name, spec in specs.items() if _has_mean(name, spec)}
+        self._transformers = {
+            wanted: Transformer(self._specs, job.max_pixels, pixels if wanted else ())
+            for wanted in (False, True)
+        }
 
     def pack(self, job: Job, tell: Tell) -> dict[str, Any]:
         """Pack one segment and publish it; the job holds the segment and its lease."""
@@ -95,22 +68,21 @@ class SegmentPacker:
             return self._pack(segment, job, tell)
 
     def _pack(self, segment: Segment, job: Job, tell: Tell) -> dict[str, Any]:
-        with open_parquet(self._storage, self._job.plan) as plan:
-            rows = plan.read_row_group(segment.number, columns=_COLUMNS).to_pylist()
         folder = self._storage.staging() / f"segment-{segment.number}-{uuid.uuid4().hex[:8]}"
-        done = _Done()
+        done = _Done(segment.split)
         with ExitStack() as stack:
+            plan = stack.enter_context(open_parquet(self._storage, self._job.plan))
             archives = {
                 name: stack.enter_context(open_archive(self._storage, ArchiveRef(**ref)))
                 for name, ref in self._job.archives.items()
             }
             writers = {
                 output: stack.enter_context(
-                    writer_for(output, folder / output, segment_name(segment))
+                    FORMATS[output].open_writer(folder / output, segment_name(segment, output))
                 )
-                for output in self._job.formats
+                for output in self._job.outputs
             }
-            self._copy(segment, rows, archives, writers, done, tell)
+            self._copy(segment, _planned(plan, segment, archives), writers, done, tell)
             written = {output: writer.commit() for output, writer in writers.items()}
             for archive in archives.values():
                 archive.check()
@@ -120,49 +92,46 @@ class SegmentPacker:
     def _copy(
         self,
         segment: Segment,
-        rows: list[dict[str, Any]],
-        archives: dict[str, OpenArchive],
+        planned: Iterator[_Planned],
         writers: dict[str, RecordWriter],
         done: _Done,
         tell: Tell,
     ) -> None:
-        members = [(archives[row["archive"]], member_of(row)) for row in rows]
-        for archive, member in members[:READ_AHEAD]:
-            archive.will_need(member)
-        told_at, told = time.monotonic(), 0
-        for number, (row, (archive, member)) in enumerate(zip(rows, members, strict=True)):
-            if number + READ_AHEAD < len(members):
-                ahead, next_member = members[number + READ_AHEAD]
-                ahead.will_need(next_member)
+        transformer = self._transformers[segment.split == "train"]
+        told_at, told, number = time.monotonic(), 0, 0
+        for number, (row, archive, member) in enumerate(_read_ahead(planned), 1):
             try:
-                self._one(segment, row, archive, member, writers, done)
+                prepared = transformer.apply(archive.read(member))
             except BadImage as bad:
                 done.quarantine(row, bad.reason)
+            else:
+                self._write(segment.start + number - 1, row, prepared, writers, done)
             if time.monotonic() - told_at >= _TELL_EVERY_S:
-                tell({"images": number + 1 - told, "bytes": done.take_bytes()})
-                told_at, told = time.monotonic(), number + 1
-        tell({"images": len(rows) - told, "bytes": done.take_bytes()})
+                tell({"images": number - told, "bytes": done.take_bytes()})
+                told_at, told = time.monotonic(), number
+        tell({"images": number - told, "bytes": done.take_bytes()})
 
-    def _one(
+    def _write(
         self,
-        segment: Segment,
+        position: int,
         row: dict[str, Any],
-        archive: OpenArchive,
-        member: Member,
+        prepared: list[Prepared],
         writers: dict[str, RecordWriter],
         done: _Done,
     ) -> None:
-        image = self._transform.apply(archive.read(member))
-        sha256 = hashlib.sha256(image.data).hexdigest()
-        record = Record(row["key"], row["label"], row["wnid"], row["file_name"], image.data, sha256)
-        done.count(image.how, len(image.data))
+        records = [
+            Record(
+                row["key"], position, row["label"], row["wnid"], row["file_name"], image.data,
+                hashlib.sha256(image.data).hexdigest(), image.width, image.height, spec.suffix,
+                image.pixels,
+            )
+            for spec, image in zip(self._specs, prepared, strict=True)
+        ]  # fmt: skip
+        done.count(row, prepared)
         for output, writer in writers.items():
-            placed = writer.write(record)
-            done.rows.append(
-                (output, segment.split, record.key, record.label, record.wnid, member.name,
-                 placed.name, placed.offset, len(image.data), sha256, image.width, image.height,
-                 image.how)
-            )  # fmt: skip
+            number = self._spec_of[output]
+            record = records[number]
+            done.add(output, row["member"], record, writer.write(record), prepared[number].how)
 
     def _publish(
         self,
@@ -179,8 +148,7 @@ class SegmentPacker:
         outputs: list[Output] = []
         for output, files in written.items():
             for file in files:
-                name = file.path.relative_to(folder / output).as_posix()
-                key = segment_file(output, segment, name)
+                key = segment_file(output, segment, file.path.relative_to(folder / output))
                 if output in LOOSE_FORMATS:
                     self._storage.place(f"{self._job.base}/{key}", file.path)
                 else:
@@ -198,36 +166,78 @@ class SegmentPacker:
             "outputs": [asdict(output) for output in outputs],
             "counts": done.counts,
             "quarantined": done.quarantined,
+            "repaired": done.repaired,
         }
         self._storage.create(
             f"{self._job.base}/segments/{segment.number:05d}.json", pretty_json(receipt)
         )
+        shutil.rmtree(folder)  # the empty folders of classes, thousands of them after a while
         return receipt
 
 
 class _Done:
     """What became of the images of one segment."""
 
-    def __init__(self) -> None:
+    def __init__(self, split: str) -> None:
+        self._split = split
         self.rows: list[tuple[Any, ...]] = []
-        self.counts = {"packed": 0, "quarantined": 0, "copied": 0, "re-encoded": 0, "repaired": 0}
+        self.counts = dict.fromkeys(("packed", "quarantined", *TREATMENTS), 0)
         self.quarantined: list[dict[str, Any]] = []
+        self.repaired: list[dict[str, Any]] = []
         self._bytes = 0
 
-    def count(self, how: str, size: int) -> None:
+    def count(self, row: dict[str, Any], prepared: list[Prepared]) -> None:
+        """Count an image once, by the most that any output had to have done to it."""
+        how = max((image.how for image in prepared), key=TREATMENTS.index)
         self.counts["packed"] += 1
         self.counts[how] += 1
-        self._bytes += size
+        if how == REPAIRED:
+            self.repaired.append(_place_of(row))
+        self._bytes += sum(len(image.data) for image in prepared)
+
+    def add(self, output: str, member: str, record: Record, placed: Placed, how: str) -> None:
+        self.rows.append(
+            (output, self._split, record.key, record.label, record.wnid, member, placed.name,
+             placed.offset, len(record.data), record.sha256, record.width, record.height, how)
+        )  # fmt: skip
 
     def quarantine(self, row: dict[str, Any], reason: str) -> None:
         self.counts["quarantined"] += 1
-        item = {"path": row["member"], "wnid": row["wnid"], "archive": row["archive"],
-                "offset": row["offset"], "reason": reason}  # fmt: skip
-        self.quarantined.append(item)
+        self.quarantined.append(_place_of(row) | {"reason": reason})
 
     def take_bytes(self) -> int:
         size, self._bytes = self._bytes, 0
         return size
+
+
+def _planned(
+    plan: pq.ParquetFile, segment: Segment, archives: dict[str, OpenArchive]
+) -> Iterator[_Planned]:
+    """Yield the segment's rows, each with the archive and the member that it leads to."""
+    for batch in plan.iter_batches(_ROWS, row_groups=[segment.number], columns=_COLUMNS):
+        for row in batch.to_pylist():
+            yield row, archives[row["archive"]], member_of(row)
+
+
+def _read_ahead(planned: Iterator[_Planned]) -> Iterator[_Planned]:
+    """Hand on what is planned, after asking for the members up to ``READ_AHEAD`` further on."""
+    ahead: deque[_Planned] = deque()
+    for item in planned:
+        _, archive, member = item
+        archive.will_need(member)
+        ahead.append(item)
+        if len(ahead) > READ_AHEAD:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _place_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {"path": row["member"], "wnid": row["wnid"], "archive": row["archive"],
+            "offset": row["offset"]}  # fmt: skip
+
+
+def _has_mean(output: str, spec: ImageSpec) -> bool:
+    return FORMATS[output].wants_pixels and spec.fixed_size is not None
 
 
 def start(init: Job) -> Handler:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
-from imagenet_etl import leases
 from imagenet_etl.assembly import assemble
 from imagenet_etl.build import Build
-from imagenet_etl.errors import DatasetDamaged, TooManyBadImages, VersionConflict
+from imagenet_etl.config import MAX_LOOSE_FILES
+from imagenet_etl.errors import ConfigError, DatasetDamaged, TooManyBadImages, VersionConflict
+from imagenet_etl.held_segments import HeldSegments
 from imagenet_etl.manifest import Manifest, read_manifest, version_of
-from imagenet_etl.pack_worker import SEGMENT_SCHEMA, PackJob
-from imagenet_etl.pool import Job, WorkerPool
+from imagenet_etl.pool import WorkerPool
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Output, Receipt, is_intact
-from imagenet_etl.records.layout import LOOSE_FORMATS
+from imagenet_etl.records.formats import FORMATS, LOOSE, SHARDS
 from imagenet_etl.records.loose import loose_files_intact
-from imagenet_etl.selection import Segment
+from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob
+from imagenet_etl.selection import Group, Segment
 from imagenet_etl.stage import Place, Result
 
+WORKER = "imagenet_etl.pack_worker"
+"""The module whose processes pack."""
+
 _SPACE_RESERVE = 64 << 20
+_PNG_GROWTH = 5  # of a photograph's JPEG, about
 
 
 def pack(place: Place) -> Result:
@@ -44,6 +49,32 @@ def pack(place: Place) -> Result:
     _check_space(place, [s for s in segments if s.number not in done])
     _pack_segments(place, segments, done)
     return assemble(place, segments, [done[segment.number] for segment in segments])
+
+
+def pack_group(place: Place, group: Group) -> dict[str, int]:
+    """Pack one group of the plan's segments and leave them to ``pack``, which adds the rest.
+
+    Groups may run at once in any number of processes of one run, on any machines that share the
+    data folder.
+
+    Returns:
+        How many segments and images the group has, and how many images are quarantined.
+
+    Raises:
+        VersionConflict, NotEnoughSpace, TooManyBadImages, WorkerDied, WorkerStalled: As ``pack``.
+    """
+    version = version_of(place.build.settings, place.digest)
+    if read_manifest(place.build, version) is None:
+        _check_name_is_free(place.build, version)
+    segments = group.of(read_segments(place))
+    done = _finished(place, segments)
+    _check_space(place, [s for s in segments if s.number not in done])
+    _pack_segments(place, segments, done)
+    return {
+        "segments": len(segments),
+        "images": sum(segment.records for segment in segments),
+        "quarantined": len(_bad(done)),
+    }
 
 
 def tree_is_whole(build: Build, receipt: Receipt) -> bool:
@@ -92,7 +123,7 @@ def _adopt(place: Place, published: Manifest) -> Result:
     return Result(
         counts=published.counts,
         outputs=tuple(outputs),
-        facts={"adopted": True},
+        facts={"repaired": published.repaired},
         quarantined=published.quarantined,
         base=base,
         identity=place.digest,
@@ -141,10 +172,25 @@ def _read_segment(data: bytes) -> dict[str, Any] | None:
 
 
 def _check_space(place: Place, missing: list[Segment]) -> None:
-    formats = place.build.settings.formats
-    # A segment of a larger shard is written twice: as a part, then into the shard.
-    size = sum(s.bytes * (len(formats) if s.parts == 1 else 2 * len(formats)) for s in missing)
-    loose = len(LOOSE_FORMATS & set(formats)) * sum(s.records for s in missing)
+    settings = place.build.settings
+    kinds = [FORMATS[name].kind for name in settings.outputs]
+    grows = {name: _PNG_GROWTH if spec.encoding == "png" else 1
+             for name, spec in settings.outputs.items()}  # fmt: skip
+    # What is joined later is written twice: as a part, then into the shard or database.
+    size = sum(
+        segment.bytes
+        * growth
+        * (1 if kind == LOOSE or (kind == SHARDS and segment.parts == 1) else 2)
+        for segment in missing
+        for kind, growth in zip(kinds, grows.values(), strict=True)
+    )
+    loose = kinds.count(LOOSE) * sum(segment.records for segment in missing)
+    if loose > MAX_LOOSE_FILES and not settings.allow_loose_files:
+        raise ConfigError(
+            f"imagefolder would write {loose:,} loose files",
+            expected=f"at most {MAX_LOOSE_FILES:,}",
+            remedy="Choose a format of shards, or set allow_loose_files (--allow-loose-files)",
+        )
     if missing:
         place.build.storage.check_space(size + _SPACE_RESERVE, loose)
 
@@ -159,55 +205,15 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
         return
     workers = min(build.settings.worker_count(), len(missing))
     with (
-        _Held(place) as held,
+        HeldSegments(place) as held,
         metered("pack", sum(s.records for s in missing), "images") as meter,
-        WorkerPool("imagenet_etl.pack_worker", workers, asdict(_pack_job(place))) as pool,
+        WorkerPool(WORKER, workers, asdict(_pack_job(place))) as pool,
     ):
         jobs = (held.lease(segment) for segment in missing)
         for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), held.check):
             done[job["segment"]["number"]] = receipt
             held.give_back(job)
             _check_budget(_bad(done), budget, expected)
-
-
-class _Held:
-    """The leases of the segments that are with the workers; all are given back at the end."""
-
-    def __init__(self, place: Place) -> None:
-        self._storage = place.build.storage
-        self._owner = place.build.owner
-        self._base = f"{place.base}/leases"
-        self._leases: dict[str, leases.Lease] = {}
-        self._heartbeat = leases.Heartbeat(self._storage, [])
-        self.check = self._heartbeat.check
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._heartbeat.stop()
-        self._storage.sweep_staging()  # the workers are gone; on a full disk their room is needed
-        for lease in self._leases.values():
-            lease.release()
-
-    def lease(self, segment: Segment) -> Job:
-        """Return a worker's job, leased at the moment when the worker takes it."""
-        key = f"{self._base}/segment-{segment.number:05d}"
-        lease = self._leases[key] = leases.acquire(self._storage, key, self._owner)
-        self._heartbeat.add(lease)
-        return {
-            "name": f"segment {segment.number} ({segment.split})",
-            "segment": asdict(segment),
-            "lease": key,
-            "fence": lease.fence,
-            "owner": asdict(self._owner),
-        }
-
-    def give_back(self, job: Job) -> None:
-        """Release the lease of a finished job."""
-        lease = self._leases.pop(job["lease"])
-        self._heartbeat.remove(lease)
-        lease.release()
 
 
 def _pack_job(place: Place) -> PackJob:
@@ -217,10 +223,7 @@ def _pack_job(place: Place) -> PackJob:
         base=place.base,
         plan=place.done["plan_shards"].key_of("plan.parquet"),
         archives=place.done["download"].facts["archives"],
-        formats=settings.formats,
-        resize=settings.resize,
-        upscale=settings.upscale,
-        quality=settings.quality,
+        outputs={name: spec.canonical() for name, spec in settings.outputs.items()},
         max_pixels=place.build.facts.max_pixels,
     )
 

@@ -10,28 +10,29 @@ from typing import Any
 from imagenet_etl.aws.s3_backup import back_up_to_s3, backup_is_there
 from imagenet_etl.aws.snapshot import snapshot_ebs, snapshot_is_there
 from imagenet_etl.build import Build
-from imagenet_etl.download.stage import archives_unchanged, download
+from imagenet_etl.download.stage import archives_unchanged, download, folders_whole
 from imagenet_etl.download.urls import mask_url
 from imagenet_etl.errors import ConfigError, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
-from imagenet_etl.labels.val_annotations import restructure_val
-from imagenet_etl.packing import pack, tree_is_whole
+from imagenet_etl.labels.restructure import restructure_val
+from imagenet_etl.packing import pack, pack_group, tree_is_whole
 from imagenet_etl.receipts import Receipt, stage_digest_of
-from imagenet_etl.selection import plan_shards
+from imagenet_etl.selection import Group, plan_shards
 from imagenet_etl.stage import Place, Stage
 from imagenet_etl.untar import untar
-from imagenet_etl.verify import PACK_SETTINGS, verify
+from imagenet_etl.verify import PACK_SETTINGS, PLAN_SETTINGS, verify
 
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("download", 1, ("sources", "expect"), download, still_true=archives_unchanged),
-        Stage("untar", 1, ("expect",), untar),
-        Stage("restructure_val", 1, (), restructure_val),
-        Stage("plan_shards", 1, ("shards", "val_shards", "seed"), plan_shards),
-        Stage("pack", 1, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
-        Stage("verify", 1, (), verify, is_whole=tree_is_whole),
+        Stage("download", 2, ("sources", "expect"), download, still_true=archives_unchanged,
+              is_whole=folders_whole),
+        Stage("untar", 2, ("expect",), untar),
+        Stage("restructure_val", 2, (), restructure_val),
+        Stage("plan_shards", 2, PLAN_SETTINGS, plan_shards),
+        Stage("pack", 2, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
+        Stage("verify", 2, (), verify, is_whole=tree_is_whole),
         Stage("back_up_to_s3", 1, ("s3_uri",), back_up_to_s3, after="verify",
               still_true=backup_is_there),
         Stage("snapshot_ebs", 1, ("ebs_volume_id",), snapshot_ebs, after="verify",
@@ -73,6 +74,22 @@ def run_stage(build: Build, name: str) -> Outcome:
         if receipt is not None and stage.is_whole(build, receipt):
             return Outcome(receipt, reused=True)
         return Outcome(_run(place, stage), reused=False)
+
+
+def run_pack_group(build: Build, group: Group) -> dict[str, int]:
+    """Pack one group of segments, unless the whole stage is done; return its counts.
+
+    Raises:
+        StageNotDone: The plan has no valid receipt.
+        EtlError: Whatever packing raises.
+    """
+    stage = _stage("pack")
+    with typed_os_errors(build.storage.url):
+        place = _place(build, stage, _receipts_before(build, stage))
+        receipt = _valid_receipt(place, stage)
+        if receipt is not None and stage.is_whole(build, receipt):
+            return {"segments": 0, "images": 0, "quarantined": 0}
+        return pack_group(place, group)
 
 
 def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:

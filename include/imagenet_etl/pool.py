@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -49,6 +49,37 @@ class _Worker:
             return  # its reader thread reports the death, with the exit code
 
 
+_READY: dict[str, list[subprocess.Popen[str]]] = {}
+
+
+@contextmanager
+def workers_ready(module: str, count: int) -> Iterator[None]:
+    """Start worker processes for a pool of the block, so that they import while others work."""
+    processes = _READY.setdefault(module, [])
+    try:
+        for _ in range(count):
+            processes.append(_start_process(module))
+        yield
+    finally:
+        del _READY[module]
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.communicate()
+
+
+def _start_process(module: str) -> subprocess.Popen[str]:
+    # The worker imports just what is imported here, and nothing from where it is started.
+    path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+    )
+
+
 class WorkerPool:
     """Runs jobs in ``python -m <module>`` processes; a context manager that stops them all.
 
@@ -60,7 +91,7 @@ class WorkerPool:
     """
 
     def __init__(self, module: str, workers: int, init: Job, stall_s: float = 300.0) -> None:
-        self._command = [sys.executable, "-m", module]
+        self._module = module
         self._count = workers
         self._init = init
         self._stall_s = stall_s
@@ -73,22 +104,17 @@ class WorkerPool:
         return [worker.process.pid for worker in self._workers]
 
     def __enter__(self) -> Self:
-        # The worker imports just what is imported here, and nothing from where it is started.
-        path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-        env = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
         try:
             for _ in range(self._count):
-                self._start(env)
+                self._start()
         except BaseException:
             self._stop_all(at_once=True)
             raise
         return self
 
-    def _start(self, env: dict[str, str]) -> None:
-        process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-        worker = _Worker(process)
+    def _start(self) -> None:
+        ready = _READY.get(self._module)
+        worker = _Worker(ready.pop() if ready else _start_process(self._module))
         self._workers.append(worker)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         worker.send(self._init)

@@ -8,18 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 log = logging.getLogger("imagenet_etl")
 LINE_EVERY_S = 10.0
@@ -74,7 +66,24 @@ def metered(label: str, total: int, unit: str) -> Iterator[Meter]:
     if not sys.stderr.isatty():
         yield Meter(label, total, unit)
         return
-    count = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), *count, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _bar(unit) as bar:
         yield Meter(label, total, unit, bar)
+
+
+def _bar(unit: str) -> Progress:
+    from rich import progress as columns  # noqa: PLC0415 - only terminals need it
+    from rich.console import Console  # noqa: PLC0415
+
+    count = (
+        (columns.DownloadColumn(), columns.TransferSpeedColumn())
+        if unit == "B"
+        else (columns.MofNCompleteColumn(),)
+    )
+    return columns.Progress(
+        columns.TextColumn("{task.description:<16}"),
+        columns.BarColumn(),
+        *count,
+        columns.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

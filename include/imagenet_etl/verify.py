@@ -11,11 +11,15 @@ from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
 from imagenet_etl.receipts import Output
+from imagenet_etl.records.lmdb import MEAN
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.storage import LocalStorage
 
-PACK_SETTINGS = ("formats", "resize", "upscale", "quality", "version", "expect")
+PACK_SETTINGS = ("outputs", "version", "expect")
 """The settings that pack reads."""
+
+PLAN_SETTINGS = ("shards", "val_shards", "seed", "train_ratio", "test_ratio")
+"""The settings that plan_shards reads."""
 
 
 def verify(place: Place) -> Result:
@@ -96,7 +100,7 @@ def make_manifest(place: Place) -> Manifest:
         {"name": name, "size": ref["size"], **download.facts["digests"][name]}
         for name, ref in download.facts["archives"].items()
     ]
-    plan_settings = settings.select(("seed", "shards", "val_shards"))
+    plan_settings = settings.select(PLAN_SETTINGS)
     return Manifest(
         dataset=facts.name,
         version=version_of(settings, packed.stage_digest),
@@ -108,6 +112,7 @@ def make_manifest(place: Place) -> Manifest:
         notes=_notes(place),
         counts=packed.counts,
         quarantined=packed.quarantined,
+        repaired=packed.facts["repaired"],
         tools=packed.tools,
         files=tuple(ManifestFile(o.name, o.size, o.sha256) for o in packed.outputs),
     )
@@ -127,6 +132,9 @@ def _notes(place: Place) -> list[str]:
             f"Built with --expect any: archive digests were not compared with the published ones, "
             f"and the numbers of images {found} ({facts.expected} in {facts.classes} classes)."
         )
+    names = {output.name for output in place.done["pack"].outputs}
+    if "lmdb/labels.txt" in names and f"lmdb/{MEAN}" not in names:
+        notes.append("lmdb has no mean image, since its images are not surely of one size.")
     return notes
 
 

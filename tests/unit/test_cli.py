@@ -1,6 +1,8 @@
 """The command line: what it does with its arguments, what it prints, how it exits."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,15 +23,21 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(tmp_path: Path, archive: Path) -> Command:
-    """Run a command on the sample archive."""
+def argv(tmp_path: Path, archive: Path) -> Callable[..., list[str]]:
+    """Return the arguments of a command on the sample archive."""
 
-    def run(name: str, *more: str) -> int:
+    def arguments(name: str, *more: str) -> list[str]:
         source = ["--source", f"{ARCHIVE}={archive}", "--expect", "any", "--workers", "1"]
         data = ["--data-dir", str(tmp_path / "data"), "--version", "v1"]
-        return main([name, "tiny_imagenet", *data, *source, *more])
+        return [name, "tiny_imagenet", *data, *source, *more]
 
-    return run
+    return arguments
+
+
+@pytest.fixture
+def command(argv: Callable[..., list[str]]) -> Command:
+    """Run a command on the sample archive."""
+    return lambda name, *more: main(argv(name, *more))
 
 
 @pytest.fixture
@@ -54,6 +62,50 @@ def test_stages_one_by_one_do_the_same(command: Command, registry: Path) -> None
         assert command(stage) == DONE
     assert command("publish") == DONE
     assert json.loads(registry.read_text())["latest"] == "v1"
+
+
+def test_groups_of_one_run_are_packed_at_once_and_then_completed(
+    command: Command, argv: Callable[..., list[str]], registry: Path
+) -> None:
+    shared = ("--run", "job-7", "--shards", "6")
+    for stage in ("download", "untar", "restructure_val", "plan_shards"):
+        assert command(stage, *shared) == DONE
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "imagenet_etl", *argv("pack", *shared, "--group", g)]
+        )
+        for g in ("1/3", "2/3", "3/3")
+    ]
+    assert [process.wait(60) for process in running] == [DONE] * 3
+    assert command("prepare", *shared) == DONE
+    assert registry.exists()
+
+
+def test_the_groups_of_a_run_keep_other_runs_out(command: Command, registry: Path) -> None:
+    for stage in ("download", "untar", "restructure_val", "plan_shards"):
+        assert command(stage, "--run", "job-7") == DONE
+    assert command("pack", "--run", "job-7", "--group", "1/2") == DONE
+    assert command("prepare") == TERMINAL
+    assert command("prepare", "--run", "job-7") == DONE
+    assert command("prepare") == DONE
+
+
+def test_a_prepare_that_comes_too_early_leaves_the_runs_lock_alone(
+    command: Command, archive: Path
+) -> None:
+    for stage in ("download", "untar", "restructure_val", "plan_shards"):
+        assert command(stage, "--run", "job-7") == DONE
+    assert command("pack", "--run", "job-7", "--group", "1/2") == DONE
+    archive.rename(archive.with_suffix(".away"))
+    assert command("prepare", "--run", "job-7") == TERMINAL
+    archive.with_suffix(".away").rename(archive)
+    assert command("prepare", "--run", "another") == TERMINAL
+    assert command("prepare", "--run", "job-7") == DONE
+    assert command("prepare", "--run", "another") == DONE
+
+
+def test_a_group_that_is_none_is_a_usage_error(command: Command) -> None:
+    assert command("pack", "--group", "3/2") == USAGE
 
 
 def test_prepare_backs_up_and_snapshots_when_asked(

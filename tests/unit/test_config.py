@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagenet_etl.build import new_build
 from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS, Settings
 from imagenet_etl.errors import ConfigError
+from imagenet_etl.images.spec import SUBSAMPLINGS, parse_image_spec
+from imagenet_etl.leases import Owner
 
 
 def make(**changes) -> Settings:
@@ -41,7 +44,17 @@ def test_a_number_may_not_be_missing(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["dataset", "data_dir", "version", "resize", "expect", "s3_uri", "ebs_volume_id"]
+    "name",
+    [
+        "dataset",
+        "data_dir",
+        "version",
+        "resize",
+        "subsampling",
+        "expect",
+        "s3_uri",
+        "ebs_volume_id",
+    ],
 )
 @pytest.mark.parametrize("value", [None, 5, ["a"]])
 def test_a_text_that_is_none_is_refused(name, value):
@@ -49,17 +62,28 @@ def test_a_text_that_is_none_is_refused(name, value):
         make(**{name: value})
 
 
+@pytest.mark.parametrize(
+    "name", ["upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files"]
+)
 @pytest.mark.parametrize("value", ["false", 0, None])
-def test_a_switch_is_true_or_false(value):
-    with pytest.raises(ConfigError, match="setting upscale"):
-        make(upscale=value)
+def test_a_switch_is_true_or_false(name, value):
+    with pytest.raises(ConfigError, match=f"setting {name}"):
+        make(**{name: value})
 
 
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
         ("data_dir", ["/data", "s3://bucket/x"], ["", "relative", "./data", "~/data"]),
-        ("formats", [[name] for name in FORMATS], [(), ["tfrecord"], "recordio", None, [5]]),
+        (
+            "formats",
+            [*([name] for name in FORMATS), ["lmdb:squash:224x224:q90", "recordio"]],
+            [(), ["tfrecord"], "recordio", None, [5], ["recordio", "recordio:q80"], [":q80"],
+             ["lmdb:"]],
+        ),
+        ("subsampling", SUBSAMPLINGS, ["", "4:2:0", "411"]),
+        ("train_ratio", [0, 0.5, 1, 1.0], [-0.1, 1.1, "1", None, True]),
+        ("test_ratio", [0, 0.0], [0.1, -1, "0", None]),
         ("expect", EXPECTATIONS, ["", "anything"]),
         (
             "version",
@@ -80,7 +104,8 @@ def test_a_switch_is_true_or_false(value):
         ),
         (
             "resize",
-            ["none", "short_edge:1", "squash:64x48", "crop:9999x9999"],
+            ["none", "short_edge:1", "long_edge:7", "squash:64x48", "crop:9999x9999", "fill:1x1",
+             "half_crop:9x9"],
             ["", "64", "short_edge:0", "short_edge:10000", "crop:64", "squash:0x64", "fit:1x1"],
         ),
         (
@@ -101,6 +126,31 @@ def test_a_setting_takes_its_values_and_no_other(name, good, bad):
 def test_formats_have_one_order_and_no_duplicates():
     both = ("recordio", "imagefolder")
     assert make(formats=both[::-1]) == make(formats=both) == make(formats=[*both, "recordio"])
+
+
+def test_outputs_take_from_the_common_settings_what_they_do_not_say():
+    settings = make(
+        formats=["recordio:short_edge:480", "lmdb:squash:224x224:q80:upscale", "webdataset"],
+        resize="short_edge:256", quality=95, subsampling="444",
+    )  # fmt: skip
+    common = parse_image_spec("short_edge:256:q95:444")
+    assert settings.outputs == {
+        "recordio": parse_image_spec("short_edge:480:q95:444"),
+        "lmdb": parse_image_spec("squash:224x224:q80:444:upscale"),
+        "webdataset": common,
+    }
+    assert list(settings.outputs) == ["recordio", "lmdb", "webdataset"]
+
+
+def test_what_decides_the_images_is_the_same_whichever_way_it_is_said():
+    one = make(formats=["recordio:short_edge:480:q80", "lmdb:png"], resize="none")
+    two = make(formats=["lmdb:none:q90:png", "recordio:q80"], resize="short_edge:480")
+    assert one.select(("outputs",)) == two.select(("outputs",))
+
+
+def test_an_output_with_a_wrong_image_setting_is_refused():
+    with pytest.raises(ConfigError, match="q101"):
+        make(formats=["recordio:q101"])
 
 
 def test_settings_are_frozen():
@@ -153,3 +203,9 @@ def test_unknown_and_missing_names_are_told():
 def test_a_record_without_the_newer_settings_takes_their_defaults():
     record = json.dumps({"dataset": "tiny_imagenet", "data_dir": "/data"})
     assert Settings.from_json(record) == make()
+
+
+def test_a_canvas_larger_than_any_image_may_be_is_refused():
+    settings = make(resize="fill:9999x9999")
+    with pytest.raises(ConfigError, match="images of recordio would have 9999x9999 pixels"):
+        new_build(settings, Owner("run"), lambda _: None)

@@ -14,7 +14,7 @@ from tests.support import children
 
 from imagenet_etl import pool as pool_module
 from imagenet_etl.errors import BadArchive, TransientError, WorkerDied, WorkerStalled
-from imagenet_etl.pool import WorkerPool
+from imagenet_etl.pool import _READY, WorkerPool, workers_ready
 
 WORKER = "tests.support.pool_echo_worker"
 DEATH_DEADLINE_S = 5.0
@@ -37,8 +37,8 @@ def no_process_is_left(monkeypatch):
     started: list[int] = []
     real = WorkerPool._start
 
-    def start(pool: WorkerPool, env: dict[str, str]) -> None:
-        real(pool, env)
+    def start(pool: WorkerPool) -> None:
+        real(pool)
         started.append(pool.pids[-1])
 
     monkeypatch.setattr(WorkerPool, "_start", start)
@@ -231,10 +231,10 @@ def test_a_pool_that_cannot_start_all_its_workers_leaves_none(monkeypatch):
     starts: list[int] = []
     real = WorkerPool._start
 
-    def start(pool: WorkerPool, env: dict[str, str]) -> None:
+    def start(pool: WorkerPool) -> None:
         if starts:
             raise BlockingIOError("no more processes")
-        real(pool, env)
+        real(pool)
         starts.append(pool.pids[0])
 
     monkeypatch.setattr(WorkerPool, "_start", start)
@@ -304,7 +304,7 @@ def test_a_pool_works_from_a_daemonic_process():
 
 PARENT = """
     import sys
-    from imagenet_etl.pool import WorkerPool
+    from imagenet_etl.pool import _READY, WorkerPool, workers_ready
     with WorkerPool("tests.support.pool_echo_worker", 2, {}) as pool:
         jobs = iter([{"name": "a", "do": sys.argv[1]}, {"name": "b", "do": sys.argv[1]}])
         said = []
@@ -327,3 +327,20 @@ def test_workers_of_a_killed_parent_end_within_seconds(do):
         assert children.wait_until(
             lambda: not any(children.is_running(pid) for pid in workers), DEATH_DEADLINE_S
         )
+
+
+def test_workers_that_were_made_ready_are_used_and_the_others_end():
+    with workers_ready(WORKER, 3):
+        ready = [process.pid for process in _READY[WORKER]]
+        with open_pool(2) as pool:
+            assert len(set(pool.pids) & set(ready)) == 2
+            assert run(pool, job("echo", say="warm"))[0][1]["said"] == "warm"
+    assert _READY == {}
+    assert not any(children.is_running(pid) for pid in ready)
+
+
+def test_workers_that_were_made_ready_end_when_the_block_fails():
+    with pytest.raises(KeyboardInterrupt), workers_ready(WORKER, 2):
+        ready = [process.pid for process in _READY[WORKER]]
+        raise KeyboardInterrupt
+    assert not any(children.is_running(pid) for pid in ready)

@@ -21,7 +21,7 @@ from imagenet_etl.errors import BackupConflict, CloudUnavailable, KeyExists, Not
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.progress import metered
 from imagenet_etl.receipts import Output, Receipt
-from imagenet_etl.records.layout import LOOSE_FORMATS, loose_table
+from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import open_parquet
 
@@ -126,7 +126,7 @@ def _files(build: Build, verified: Receipt) -> Iterator[Output]:
     for output in verified.outputs:
         if output.name != MANIFEST:
             yield output
-    for loose in sorted(LOOSE_FORMATS & set(build.settings.formats)):
+    for loose in sorted(LOOSE_FORMATS & set(build.settings.outputs)):
         with open_parquet(build.storage, verified.key_of(loose_table(loose))) as table:
             for batch in table.iter_batches():
                 for row in batch.to_pylist():

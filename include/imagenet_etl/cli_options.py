@@ -1,0 +1,176 @@
+"""The command-line options that make up a build's settings."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS, Settings
+from imagenet_etl.datasets import DATASETS
+from imagenet_etl.errors import ConfigError
+from imagenet_etl.images.geometry import MODES
+from imagenet_etl.images.spec import SUBSAMPLINGS
+
+_FORMAT_HELP = (
+    f"{', '.join(FORMATS)}; what its images shall have of their own may follow, as in "
+    "lmdb:squash:224x224:q90; may be given several times (default: recordio)"
+)
+
+
+def add_settings(parser: argparse.ArgumentParser, metavar: str = "DATASET") -> None:
+    """Add the dataset and all its settings."""
+    parser.add_argument("dataset", metavar=metavar, help=" or ".join(DATASETS))
+    _add_places(parser)
+    _add_images(parser)
+    _add_records(parser)
+    add = parser.add_argument_group("cloud").add_argument
+    add("--s3-uri", default="", metavar="URI", help="where back_up_to_s3 puts the version")
+    add("--ebs-volume-id", default="", metavar="ID", help="what snapshot_ebs takes a snapshot of")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("places")
+    add = group.add_argument
+    add("--data-dir", metavar="DIR", help="holds archives/, work/ and datasets/")
+    add(
+        "--source",
+        action="append",
+        default=[],
+        metavar="ARCHIVE=PATH_OR_URL",
+        help="where an archive is, in place of its publisher's URL; may end in #sha256=HEX",
+    )
+    add(
+        "--expect",
+        choices=EXPECTATIONS,
+        default="published",
+        help="demand the published counts and digests, or take any (for samples)",
+    )
+    add("--version", default="", metavar="NAME", help="name of the version (default: a digest)")
+    add(
+        "--run",
+        dest="run_token",
+        default="",
+        metavar="TOKEN",
+        help="what the commands of one build have in common, such as a job array's id: they "
+        "share its lock and may run at once",
+    )
+    _add_number(group, "workers", 0, "packing processes; 0 for one a core")
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("images")
+    add = group.add_argument
+    add("--resize", default="none", metavar="MODE:SIZE", help=f"{', '.join(MODES)} (default: none)")
+    add("--upscale", action="store_true", help="enlarge smaller images too")
+    add("--center-crop", action="store_true", help="cut out the middle square first")
+    _add_number(group, "quality", 90, "JPEG quality of re-encoded images")
+    add(
+        "--subsampling",
+        choices=SUBSAMPLINGS,
+        default="420",
+        help="chroma subsampling of re-encoded images (default: %(default)s)",
+    )
+    add("--png", action="store_true", help="store PNG instead of JPEG")
+    add(
+        "--im2rec-compat",
+        action="store_true",
+        help="draw every image as im2rec does: bilinear, floor division, enlarging",
+    )
+    add(
+        "--max-bad",
+        type=int,
+        metavar="N",
+        help="images that may be quarantined (default: 0.01 %%, at least 1)",
+    )
+
+
+def _add_records(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("records")
+    add = group.add_argument
+    add("--format", action="append", dest="formats", metavar="FORMAT[:IMAGES]", help=_FORMAT_HELP)
+    _add_number(group, "shards", 0, "training shards; 0 for one a segment", "--chunks")
+    _add_number(group, "val-shards", 1, "validation shards")
+    _add_number(group, "seed", 100, "seed of the shuffle")
+    add(
+        "--train-ratio",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="share of the training images that stays training data (default: 1)",
+    )
+    add(
+        "--test-ratio",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="share that becomes the split test; the rest becomes val (default: 0)",
+    )
+    add(
+        "--allow-loose-files",
+        action="store_true",
+        help="let imagefolder write more than 250,000 files",
+    )
+
+
+def _add_number(
+    group: argparse._ArgumentGroup, name: str, default: int, text: str, *aliases: str
+) -> None:
+    low, high = BOUNDS[name.replace("-", "_")]
+    bounds = f"{low} to {high}" if high < 2**31 else f"{low} or more"
+    group.add_argument(
+        f"--{name}",
+        *aliases,
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"{text}; {bounds} (default: {default})",
+    )
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Return the settings that a command line asks for.
+
+    Raises:
+        ConfigError: One is missing or wrong.
+    """
+    data_dir = args.data_dir or ""
+    if not data_dir:
+        raise ConfigError(
+            "--data-dir is missing", remedy="Give the folder that is to hold the data"
+        )
+    return Settings(
+        dataset=args.dataset,
+        data_dir=_absolute(data_dir),
+        version=args.version,
+        sources=dict(_source(item) for item in args.source),
+        formats=tuple(dict.fromkeys(args.formats or ["recordio"])),
+        resize=args.resize,
+        upscale=args.upscale,
+        quality=args.quality,
+        subsampling=args.subsampling,
+        center_crop=args.center_crop,
+        png=args.png,
+        im2rec_compat=args.im2rec_compat,
+        shards=args.shards,
+        val_shards=args.val_shards,
+        seed=args.seed,
+        train_ratio=args.train_ratio,
+        test_ratio=args.test_ratio,
+        max_bad=args.max_bad,
+        expect=args.expect,
+        workers=args.workers,
+        allow_loose_files=args.allow_loose_files,
+        s3_uri=args.s3_uri,
+        ebs_volume_id=args.ebs_volume_id,
+    )
+
+
+def _source(item: str) -> tuple[str, str]:
+    name, equals, place = item.partition("=")
+    if not equals:
+        raise ConfigError(f"--source {item!r}", expected="ARCHIVE=PATH_OR_URL")
+    return name, _absolute(place)
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).expanduser().absolute())

@@ -1,0 +1,51 @@
+"""The leases of the segments that are being packed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Self
+
+from imagenet_etl import leases
+from imagenet_etl.pool import Job
+from imagenet_etl.selection import Segment
+from imagenet_etl.stage import Place
+
+
+class HeldSegments:
+    """The leases of the segments that are with the workers; all are given back at the end."""
+
+    def __init__(self, place: Place) -> None:
+        self._storage = place.build.storage
+        self._owner = place.build.owner
+        self._base = f"{place.base}/leases"
+        self._leases: dict[str, leases.Lease] = {}
+        self._heartbeat = leases.Heartbeat(self._storage, [])
+        self.check = self._heartbeat.check
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._heartbeat.stop()
+        self._storage.sweep_staging()  # the workers are gone; on a full disk their room is needed
+        for lease in self._leases.values():
+            lease.release()
+
+    def lease(self, segment: Segment) -> Job:
+        """Return a worker's job, leased at the moment when the worker takes it."""
+        key = f"{self._base}/segment-{segment.number:05d}"
+        lease = self._leases[key] = leases.acquire(self._storage, key, self._owner)
+        self._heartbeat.add(lease)
+        return {
+            "name": f"segment {segment.number} ({segment.split})",
+            "segment": asdict(segment),
+            "lease": key,
+            "fence": lease.fence,
+            "owner": asdict(self._owner),
+        }
+
+    def give_back(self, job: Job) -> None:
+        """Release the lease of a finished job."""
+        lease = self._leases.pop(job["lease"])
+        self._heartbeat.remove(lease)
+        lease.release()

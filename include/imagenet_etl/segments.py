@@ -1,0 +1,51 @@
+"""What the parent of the packing workers and the workers themselves agree on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from imagenet_etl.records.formats import FORMATS, LOOSE, SHARDS, shard_name
+from imagenet_etl.selection import Segment
+
+SEGMENT_SCHEMA = 2
+"""Of a segment's receipt."""
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """What every worker of one pack stage is told at its start.
+
+    Attributes:
+        data_dir: The data folder.
+        base: Key of the pack stage's folder.
+        plan: Key of ``plan.parquet``.
+        archives: The verified archives, by name.
+        outputs: What each format's images become, as ``ImageSpec.canonical`` tells it.
+        max_pixels: The largest image that is decoded.
+    """
+
+    data_dir: str
+    base: str
+    plan: str
+    archives: dict[str, dict[str, Any]]
+    outputs: dict[str, str]
+    max_pixels: int
+
+
+def segment_file(output: str, segment: Segment, name: PurePath) -> str:
+    """Return the key below the pack folder of a segment's file.
+
+    A segment that is a whole shard is written straight to its final place in the tree.
+    """
+    kind = FORMATS[output].kind
+    top = "tree" if kind == LOOSE or (kind == SHARDS and segment.parts == 1) else "parts"
+    return f"{top}/{FORMATS[output].path(segment.split, name.as_posix())}"
+
+
+def segment_name(segment: Segment, output: str) -> str:
+    """Return the base name of a segment's files."""
+    shard = shard_name(segment.split, segment.shard)
+    is_shard = segment.parts == 1 and FORMATS[output].kind == SHARDS
+    return shard if is_shard else f"{shard}-{segment.part:05d}"
