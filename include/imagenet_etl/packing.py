@@ -12,11 +12,12 @@ from imagenet_etl.build import Build
 from imagenet_etl.config import MAX_LOOSE_FILES
 from imagenet_etl.errors import ConfigError, DatasetDamaged, TooManyBadImages, VersionConflict
 from imagenet_etl.held_segments import HeldSegments
+from imagenet_etl.images.spec import ImageSpec
 from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pool import WorkerPool
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Output, Receipt, is_intact
-from imagenet_etl.records.formats import FORMATS, LOOSE, SHARDS
+from imagenet_etl.records.formats import DATABASE, FORMATS, LOOSE_FORMATS
 from imagenet_etl.records.loose import loose_files_intact
 from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob
 from imagenet_etl.selection import Group, Segment
@@ -173,18 +174,9 @@ def _read_segment(data: bytes) -> dict[str, Any] | None:
 
 def _check_space(place: Place, missing: list[Segment]) -> None:
     settings = place.build.settings
-    kinds = [FORMATS[name].kind for name in settings.outputs]
-    grows = {name: _PNG_GROWTH if spec.encoding == "png" else 1
-             for name, spec in settings.outputs.items()}  # fmt: skip
-    # What is joined later is written twice: as a part, then into the shard or database.
-    size = sum(
-        segment.bytes
-        * growth
-        * (1 if kind == LOOSE or (kind == SHARDS and segment.parts == 1) else 2)
-        for segment in missing
-        for kind, growth in zip(kinds, grows.values(), strict=True)
-    )
-    loose = kinds.count(LOOSE) * sum(segment.records for segment in missing)
+    outputs = settings.outputs.items()
+    size = sum(_written(segment, name, spec) for segment in missing for name, spec in outputs)
+    loose = sum(s.records for s in missing for name in LOOSE_FORMATS & set(settings.outputs))
     if loose > MAX_LOOSE_FILES and not settings.allow_loose_files:
         raise ConfigError(
             f"imagefolder would write {loose:,} loose files",
@@ -193,6 +185,15 @@ def _check_space(place: Place, missing: list[Segment]) -> None:
         )
     if missing:
         place.build.storage.check_space(size + _SPACE_RESERVE, loose)
+
+
+def _written(segment: Segment, output: str, spec: ImageSpec) -> int:
+    """Return about how many bytes a segment takes; what is joined later is written twice."""
+    is_joined = output not in LOOSE_FORMATS and (
+        segment.parts > 1 or FORMATS[output].kind == DATABASE
+    )
+    growth = _PNG_GROWTH if spec.encoding == "png" else 1
+    return segment.bytes * growth * (2 if is_joined else 1)
 
 
 def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[str, Any]]) -> None:
