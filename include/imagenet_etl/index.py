@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from imagenet_etl.archives.listing import MEMBERS
 from imagenet_etl.archives.member import Member
 from imagenet_etl.tables import versioned
 
-_WHERE = [
-    ("archive", pa.string()),
-    ("member", pa.string()),
-    ("header_offset", pa.int64()),
-    ("offset", pa.int64()),
-    ("stored_size", pa.int64()),
-    ("size", pa.int64()),
-    ("method", pa.int8()),
-    ("check", pa.int64()),
-]
+_WHERE = [("archive", pa.string()), *((field.name, field.type) for field in MEMBERS)]
 INDEX = versioned([*_WHERE, ("split", pa.string()), ("wnid", pa.string()),
                    ("file_name", pa.string())])  # fmt: skip
 """``images.parquet``; ``wnid`` is null while a split's labels are not known."""
@@ -36,20 +28,7 @@ PLAN = versioned(
 """``plan.parquet``: one row group a segment, rows in the order in which they are packed."""
 
 
-def where(archive: str, member: Member) -> tuple[object, ...]:
-    """Return a member's values for the columns that say where it lies."""
-    return (
-        archive, member.name, member.header_offset, member.offset, member.stored_size,
-        member.size, member.method, member.check,
-    )  # fmt: skip
-
-
 def member_of(row: dict[str, object]) -> Member:
     """Return the member that a row of any of these tables leads to."""
-    return Member(
-        name=str(row["member"]),
-        **{  # type: ignore[arg-type]
-            name: row[name]
-            for name in ("header_offset", "offset", "stored_size", "size", "method", "check")
-        },
-    )
+    name, *where = (row[column] for column in MEMBERS.names)
+    return Member(str(name), *where)  # type: ignore[arg-type]

@@ -17,9 +17,9 @@ from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pool import WorkerPool
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Output, Receipt, is_intact
-from imagenet_etl.records.formats import DATABASE, FORMATS, LOOSE_FORMATS
+from imagenet_etl.records.formats import LOOSE_FORMATS
 from imagenet_etl.records.loose import loose_files_intact
-from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob
+from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, is_final
 from imagenet_etl.selection import Group, Segment
 from imagenet_etl.stage import Place, Result
 
@@ -189,11 +189,8 @@ def _check_space(place: Place, missing: list[Segment]) -> None:
 
 def _written(segment: Segment, output: str, spec: ImageSpec) -> int:
     """Return about how many bytes a segment takes; what is joined later is written twice."""
-    is_joined = output not in LOOSE_FORMATS and (
-        segment.parts > 1 or FORMATS[output].kind == DATABASE
-    )
     growth = _PNG_GROWTH if spec.encoding == "png" else 1
-    return segment.bytes * growth * (2 if is_joined else 1)
+    return segment.bytes * growth * (1 if is_final(output, segment) else 2)
 
 
 def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[str, Any]]) -> None:

@@ -34,18 +34,22 @@ class PackJob:
     max_pixels: int
 
 
+def is_final(output: str, segment: Segment) -> bool:
+    """Return whether a segment's files belong to the tree as they are, joined to nothing."""
+    kind = FORMATS[output].kind
+    return kind == LOOSE or (kind == SHARDS and segment.parts == 1)
+
+
 def segment_file(output: str, segment: Segment, name: PurePath) -> str:
     """Return the key below the pack folder of a segment's file.
 
     A segment that is a whole shard is written straight to its final place in the tree.
     """
-    kind = FORMATS[output].kind
-    top = "tree" if kind == LOOSE or (kind == SHARDS and segment.parts == 1) else "parts"
+    top = "tree" if is_final(output, segment) else "parts"
     return f"{top}/{FORMATS[output].path(segment.split, name.as_posix())}"
 
 
 def segment_name(segment: Segment, output: str) -> str:
     """Return the base name of a segment's files."""
     shard = shard_name(segment.split, segment.shard)
-    is_shard = segment.parts == 1 and FORMATS[output].kind == SHARDS
-    return shard if is_shard else f"{shard}-{segment.part:05d}"
+    return shard if is_final(output, segment) else f"{shard}-{segment.part:05d}"

@@ -3,16 +3,16 @@ import fcntl
 import hashlib
 import mmap
 import os
-import subprocess
 import tempfile
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.resources import open_files, small_files
+from tests.support.small_disk import mounted
 
 from imagenet_etl.streams import BLOCK_BYTES, HashedFile, Written, read_blocks
 
@@ -38,20 +38,8 @@ def folder(request, tmp_path):
         with tempfile.TemporaryDirectory(dir=SHM) as name:
             yield Path(name)
     else:
-        with ramfs(tmp_path / "ram") as path:
+        with mounted(tmp_path / "ram", "ramfs") as path:
             yield path
-
-
-@contextmanager
-def ramfs(path):
-    path.mkdir()
-    mount = ["mount", "-t", "ramfs", "ramfs", str(path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a ramfs needs root and the right to mount")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 def write(path, pieces, *, large=True):
