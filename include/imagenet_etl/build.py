@@ -27,8 +27,9 @@ from imagenet_etl.storage import LocalStorage, Storage
 
 RUN_SCHEMA = 1
 # What names a build when the user gives no version: everything that decides its bytes.
-_IDENTITY = ("sources", "outputs", "shards", "val_shards", "seed", "train_ratio", "test_ratio",
-             "max_bad", "expect")  # fmt: skip
+_IDENTITY = ("sources", "splits", "label_order", "keep_classes", "drop_classes", "outputs",
+             "shards", "val_shards", "seed", "train_ratio", "test_ratio", "max_bad",
+             "expect")  # fmt: skip
 
 
 def _no_lock() -> None:

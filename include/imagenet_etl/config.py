@@ -11,12 +11,15 @@ from pathlib import PurePath
 from typing import Any
 
 from imagenet_etl.aws.s3_uri import parse_s3_uri
+from imagenet_etl.datasets.base import WNID
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.images.geometry import parse_resize
 from imagenet_etl.images.spec import SUBSAMPLINGS, ImageSpec, parse_image_spec
 
 FORMATS = ("recordio", "lmdb", "webdataset", "imagefolder")
 EXPECTATIONS = ("published", "any")
+LABEL_ORDERS = ("wnid", "devkit")
+KEEP_ARCHIVES = ("always", "after_backup", "never")
 SEGMENT_RECORDS = 4096
 """The most records in a segment, the unit of work and of retry."""
 
@@ -33,10 +36,13 @@ BOUNDS: dict[str, tuple[int, int]] = {
 """Inclusive bounds of the whole-number settings; the form and the command line show them too."""
 
 _VERSION = re.compile(r"(?!registry\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TEXTS = ("dataset", "data_dir", "version", "resize", "subsampling", "expect", "s3_uri",
-          "ebs_volume_id")  # fmt: skip
-_SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files")
+_TEXTS = ("dataset", "data_dir", "version", "resize", "subsampling", "expect", "label_order",
+          "keep_archives", "s3_uri", "ebs_volume_id")  # fmt: skip
+_SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files", "hardlink")
+_LISTS = ("formats", "splits", "keep_classes", "drop_classes")
 _RATIOS = ("train_ratio", "test_ratio")
+_CHOICES = {"expect": EXPECTATIONS, "label_order": LABEL_ORDERS, "keep_archives": KEEP_ARCHIVES,
+            "subsampling": SUBSAMPLINGS}  # fmt: skip
 _VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
 
 
@@ -49,6 +55,10 @@ class Settings:
         data_dir: Folder that holds ``archives/``, ``work/`` and ``datasets/``.
         version: Name of the published version; empty for the pack digest's first eight digits.
         sources: Path or URL by archive name, in place of the publisher's URL.
+        splits: The splits to prepare; empty for all, or for those of the archives in ``sources``.
+        label_order: What counts the labels: sorted ``wnid`` or the ids of the ``devkit``.
+        keep_classes: Classes to keep, by wnid; empty for all.
+        drop_classes: Classes to leave out.
         formats: Output formats, each of ``FORMATS``, alone or with what differs in its images
             from the settings below: ``lmdb:squash:224x224:q90``.
         resize: A mode and its size in pixels, such as ``short_edge:480``; see ``geometry.MODES``.
@@ -67,6 +77,9 @@ class Settings:
         expect: ``published`` demands the published counts and digests, ``any`` takes samples.
         workers: Packing processes; 0 for one a core.
         allow_loose_files: Whether a format may write more loose files than ``MAX_LOOSE_FILES``.
+        hardlink: Whether loose files that equal those of an unpacked source become links to them.
+        keep_archives: What becomes of fetched archives: kept ``always``, ``after_backup`` deleted,
+            or ``never`` kept once the version is verified.
         s3_uri: Where to back the dataset up; empty for nowhere.
         ebs_volume_id: The volume to snapshot; empty for none.
 
@@ -78,6 +91,10 @@ class Settings:
     data_dir: str
     version: str = ""
     sources: dict[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
+    label_order: str = "wnid"
+    keep_classes: tuple[str, ...] = ()
+    drop_classes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("recordio",)
     resize: str = "none"
     upscale: bool = False
@@ -95,6 +112,8 @@ class Settings:
     expect: str = "published"
     workers: int = 0
     allow_loose_files: bool = False
+    hardlink: bool = False
+    keep_archives: str = "always"
     s3_uri: str = ""
     ebs_volume_id: str = ""
 
@@ -109,7 +128,10 @@ class Settings:
             _require(_is_place(place), f"sources[{archive}]", place, "an absolute path or a URL")
         self._check_images()
         self._check_ratios()
-        _require(self.expect in EXPECTATIONS, "expect", self.expect, " or ".join(EXPECTATIONS))
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            _require(value in allowed, name, value, " or ".join(allowed))
+        self._check_classes()
         ok = not self.version or bool(_VERSION.fullmatch(self.version))
         _require(
             ok, "version", self.version, "letters, digits, dot, dash, underscore; not registry.json"
@@ -123,8 +145,6 @@ class Settings:
 
     def _check_images(self) -> None:
         parse_resize(self.resize)
-        allowed = " or ".join(SUBSAMPLINGS)
-        _require(self.subsampling in SUBSAMPLINGS, "subsampling", self.subsampling, allowed)
         _require(bool(self.formats), "formats", self.formats, "at least one format")
         formats = list(dict.fromkeys(self.formats))
         names = [text.partition(":")[0] for text in formats]
@@ -135,6 +155,15 @@ class Settings:
         formats.sort(key=lambda text: FORMATS.index(text.partition(":")[0]))
         object.__setattr__(self, "formats", tuple(formats))
         _ = self.outputs
+
+    def _check_classes(self) -> None:
+        for name in ("splits", "keep_classes", "drop_classes"):
+            values = tuple(sorted(set(getattr(self, name))))  # one digest, however they are listed
+            object.__setattr__(self, name, values)
+            for wnid in values if name != "splits" else ():
+                _require(WNID.fullmatch(wnid) is not None, name, wnid, "wnids such as n02510455")
+        both = sorted(set(self.keep_classes) & set(self.drop_classes))
+        _require(not both, "drop_classes", ", ".join(both), "no class that is to be kept")
 
     def _check_ratios(self) -> None:
         for name in _RATIOS:
@@ -181,10 +210,10 @@ class Settings:
         for name in _RATIOS:
             value = getattr(self, name)
             _require(type(value) in (int, float), name, value, "a number")
-        ok = isinstance(self.formats, tuple | list) and all(
-            isinstance(text, str) for text in self.formats
-        )
-        _require(ok, "formats", self.formats, "a list of formats")
+        for name in _LISTS:
+            value = getattr(self, name)
+            ok = isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
+            _require(ok, name, value, "a list of texts")
         ok = isinstance(self.sources, dict) and all(
             isinstance(text, str) for pair in self.sources.items() for text in pair
         )

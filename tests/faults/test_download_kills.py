@@ -17,10 +17,10 @@ import pytest
 from tests.support.downloads import CONTENT, CUT, FACTS, MIB, SHA256, Run, archive_bytes, ranges
 from tests.support.fault_server import Answer, FaultServer
 
+from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
-from imagenet_etl.download.stage import verified_archive
 from imagenet_etl.errors import NotEnoughSpace
 from imagenet_etl.files import digest_of
 from imagenet_etl.pipeline import run_stage

@@ -9,10 +9,10 @@ import pytest
 from tests.support.downloads import CANARY, CONTENT, CUT, FACTS, OTHER, SHA256, Run
 from tests.support.fault_server import Answer, FaultServer
 
+from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
-from imagenet_etl.download.stage import verified_archive
 from imagenet_etl.errors import AuthenticationRequired, ConfigError, EtlError
 from imagenet_etl.pipeline import run_stage
 from imagenet_etl.progress import Meter

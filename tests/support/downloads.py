@@ -11,9 +11,9 @@ from tests.support.fault_server import FaultServer
 
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import facts_of
+from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.retry import Patience
-from imagenet_etl.download.stage import verified_archive
 
 FACTS = facts_of("tiny_imagenet").archives[0]
 MIB = 1 << 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imagenet_etl.errors import ConfigError
 
@@ -22,7 +22,9 @@ class ArchiveFacts:
         size: Its length in bytes.
         md5: Its published MD5 in hex, empty when none is published.
         sha256: Its published SHA-256 in hex, empty when none is published.
-        kind: ``zip`` or ``tar``.
+        kind: ``zip``, ``tar`` or ``tar.gz``; empty for whatever it turns out to be.
+        role: Short name in the form: ``train``, ``val``, ``devkit``.
+        splits: The splits whose images it holds; none for one that holds labels alone.
     """
 
     name: str
@@ -31,6 +33,8 @@ class ArchiveFacts:
     md5: str = ""
     sha256: str = ""
     kind: str = "zip"
+    role: str = ""
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class DatasetFacts:
         name: The name in commands, DAG ids and paths.
         title: The name in prose.
         archives: The files it consists of.
+        bundle: What holds all of them in one: an unpacked tree, or a zip by somebody else; None
+            for a set that is one archive anyway.
         layout: What those may contain.
         expected: Published number of images by split.
         classes: Published number of classes.
@@ -75,6 +81,7 @@ class DatasetFacts:
         terms_url: Where the terms stand.
         stages: The stages that run on this machine, in order.
         max_pixels: Images above this are refused from their header.
+        class_sizes: The least and the largest number of images that a class has, by split.
     """
 
     name: str
@@ -88,6 +95,8 @@ class DatasetFacts:
     stages: tuple[str, ...]
     unlabelled: tuple[str, ...] = ()
     max_pixels: int = 64_000_000
+    bundle: ArchiveFacts | None = None
+    class_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def archive(self, name: str) -> ArchiveFacts:
         """Return an archive's facts by its name.

@@ -14,9 +14,10 @@ from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import facts_of
 from imagenet_etl.datasets.base import ArchiveFacts
-from imagenet_etl.download import stage
+from imagenet_etl.download import archive
+from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.retry import Patience
-from imagenet_etl.download.stage import archives_unchanged, download, verified_archive
+from imagenet_etl.download.stage import archives_unchanged, download
 from imagenet_etl.errors import (
     ArchiveChanged,
     ChecksumMismatch,
@@ -77,7 +78,7 @@ def forbid_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     def hashed(path: Path, *algorithms: str) -> dict[str, str]:
         raise AssertionError(f"{path} was hashed again")
 
-    monkeypatch.setattr(stage, "hash_file", hashed)
+    monkeypatch.setattr(archive, "hash_file", hashed)
 
 
 # A source on this machine.
@@ -148,7 +149,7 @@ def test_archive_that_changes_while_it_is_hashed_is_refused(
         path.write_bytes(CONTENT + b"!")
         return digests
 
-    monkeypatch.setattr(stage, "hash_file", meddled)
+    monkeypatch.setattr(archive, "hash_file", meddled)
     with pytest.raises(ArchiveChanged):
         verified_archive(build(tmp_path, str(archive)), FACTS)
 
@@ -269,7 +270,7 @@ def test_run_that_lost_its_lease_publishes_nothing(
 def test_waiting_for_another_run_ends(
     tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "_WAIT_FOR_OTHER_S", 0.0)
+    monkeypatch.setattr(archive, "_WAIT_FOR_OTHER_S", 0.0)
     first = build(tmp_path, server.url, run="r1")
     leases.acquire(first.storage, f"{first.work}/locks/download-{FACTS.name}", first.owner)
     with pytest.raises(SourceBusy, match="another run is still downloading"):
