@@ -1,100 +1,57 @@
 """Ownership that survives crashes: the run's lock, the download's and the segments' leases.
 
 A lease is a folder of generations. Generation *n* is won by creating ``<n>.json``, which only one
-process can; its heartbeat ``<n>.beat.json`` is replaced by the winner alone. Taking over means
-winning generation *n + 1*, so the number is a fencing token: whoever no longer holds the highest
-generation must not publish. Create-if-absent is all this asks of the storage, so folders, network
-file systems and buckets behave alike.
+process can. Taking over means winning generation *n + 1*, so the number is a fencing token: whoever
+no longer holds the highest generation must not publish. Create-if-absent is all this asks of the
+storage, so folders, network file systems and buckets behave alike.
+
+Every claim has a heartbeat of its own in the generation, which it alone writes. An exclusive lease
+has one claim. A shared one is joined by the tasks of a run, and is live while one of them is: a
+task that ends for good ends its own heartbeat and leaves its siblings theirs. Between two tasks
+nobody beats; the one that ends parks its heartbeat, and the next that joins takes the baton: it
+removes what is parked and speaks for the run from then on, so that its end is the run's, unless a
+sibling is at work. Once a task has given its part back, its siblings park no more. A later try of a claim ends the earlier one's part in a shared lease as well.
+``lease_files`` tells what the files are called.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
-from imagenet_etl.errors import AlreadyRunning, CloudUnavailable, LeaseLost, StorageError
-from imagenet_etl.processes import ProcessId, this_process
+from imagenet_etl.errors import AlreadyRunning, LeaseLost
+from imagenet_etl.lease_files import Look, Owner, beat_key, look_at, record_key, safe_claim
+from imagenet_etl.lease_state import (
+    PARKED_FOR_S,
+    STALE_AFTER_S,
+    Beat,
+    Holders,
+    Lease,
+    read_holders,
+)
+from imagenet_etl.processes import this_process
 from imagenet_etl.storage import Storage
+
+__all__ = [
+    "HEARTBEAT_S",
+    "PARKED_FOR_S",
+    "STALE_AFTER_S",
+    "Heartbeat",
+    "Lease",
+    "Owner",
+    "acquire",
+    "acquire_patiently",
+    "kept_alive",
+]
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
-STALE_AFTER_S = 60.0
-PARKED_FOR_S = 900.0
-"""Between the tasks of one Airflow run nobody beats: long enough for a retry delay to pass."""
-
 _PAUSE_S = 0.05
-_GENERATION = re.compile(r"(\d{8})(\.beat)?\.json")
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who asks for a lease.
-
-    Attributes:
-        run: The Airflow run id, or a random token on the command line.
-        claim: What part of the run this is, for example ``pack[3]``.
-        attempt: The try number; a higher one of the same run and claim replaces a lower.
-    """
-
-    run: str
-    claim: str = ""
-    attempt: int = 1
-
-
-class Lease:
-    """A held lease; made by ``acquire``."""
-
-    def __init__(self, storage: Storage, key: str, owner: Owner, fence: int) -> None:
-        self._storage = storage
-        self.key = key
-        self.owner = owner
-        self.fence = fence
-
-    def is_held(self) -> bool:
-        """Return True while no later generation exists."""
-        return _latest(self._storage, self.key) == self.fence
-
-    def check(self) -> None:
-        """Refuse to go on without the lease.
-
-        Raises:
-            LeaseLost: Another owner took over.
-        """
-        if not self.is_held():
-            raise LeaseLost(
-                f"{self.key} was taken over while run {self.owner.run!r} worked on it",
-                expected=f"generation {self.fence}",
-                found=_latest(self._storage, self.key),
-                remedy="The newer run goes on; this one stops",
-            )
-
-    def beat(self, *, parked: bool = False, released: bool = False) -> None:
-        """Write the heartbeat: alive now, parked between two tasks, or released for good."""
-        beat = {
-            "at": time.time(),
-            "stale_after_s": PARKED_FOR_S if parked else STALE_AFTER_S,
-            "process": None if parked else this_process().to_dict(),
-            "released": released,
-        }
-        self._storage.put(f"{self.key}/{self.fence:08d}.beat.json", json.dumps(beat).encode())
-
-    def release(self, *, parked: bool = False) -> None:
-        """Give the lease back, or park it, unless it was lost already.
-
-        Trouble is only logged: it must not hide why a block ended, and the lease goes stale anyway.
-        """
-        try:
-            if self.is_held():
-                self.beat(parked=parked, released=not parked)
-        except (StorageError, CloudUnavailable) as trouble:
-            log.warning("%s could not be given back, it goes stale instead: %s", self.key, trouble)
 
 
 def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -> Lease:
@@ -107,33 +64,65 @@ def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -
         shared: Tasks of one run hold it together; otherwise one claim holds it alone.
 
     Raises:
-        AlreadyRunning: A live owner holds it.
+        AlreadyRunning: A live owner holds it, or a later try of the same claim is at work.
     """
     while True:
-        current = _latest(storage, key)
-        if current:
-            state = _state(storage, key, current)
-            if shared and state and state["owner"]["run"] == owner.run:
-                lease = Lease(storage, key, owner, current)
-                lease.beat()
-                if lease.is_held():
+        look = look_at(storage, key)
+        if look.latest:
+            holders = read_holders(storage, look)
+            if holders is None:
+                time.sleep(_PAUSE_S)
+                continue
+            if shared and holders.owner.run == owner.run:
+                lease = _join(storage, key, owner, look, holders)
+                if lease is not None:
                     return lease
-                continue  # another run took it over in this moment
-            if state and _is_live(state) and not _is_superseded(state, owner):
-                raise _already_running(key, state)
-        record = {"owner": asdict(owner), "process": this_process().to_dict(), "at": time.time()}
-        if not storage.create(f"{key}/{current + 1:08d}.json", json.dumps(record).encode()):
-            time.sleep(_PAUSE_S)  # another won it; a network file system may show that later
-            continue
-        lease = Lease(storage, key, owner, current + 1)
-        if not lease.is_held():  # older generations were swept between the look and the creation
-            storage.delete(f"{key}/{lease.fence:08d}.json")
-            continue
-        for name, generation, _ in list(_generations(storage, key)):
-            if generation < lease.fence:
-                storage.delete(name)
-        lease.beat()
-        return lease
+                continue  # another run, or a later try, took it over in this moment
+            live = holders.live()
+            if live is not None and not _is_superseded(holders.owner, owner):
+                raise _already_running(key, holders, live)
+            # A listing may miss one file that appears and one that goes while it is made.
+            if shared and look_at(storage, key) != look:
+                continue
+        lease = _win(Lease(storage, key, owner, look.latest + 1, shared=shared), storage)
+        if lease is not None:
+            return lease
+
+
+def _join(storage: Storage, key: str, owner: Owner, look: Look, holders: Holders) -> Lease | None:
+    """Take the baton from what is parked; siblings at work keep their heartbeats."""
+    claim = safe_claim(owner.claim)
+    for beat in holders.beats:
+        is_later = beat.file.claim == claim and beat.file.attempt > owner.attempt
+        if is_later and not beat.is_parked and beat.is_live():
+            raise _already_running(key, holders, beat)
+    lease = Lease(storage, key, owner, look.latest, shared=True)
+    lease.beat()
+    mine = beat_key(key, lease.fence, owner)
+    for beat in holders.beats:
+        is_other_try = beat.file.claim == claim and beat.file.attempt != owner.attempt
+        is_done = beat.is_parked or beat.is_dead() or is_other_try
+        if is_done and beat.file.is_beat and beat.file.key != mine:
+            storage.delete(beat.file.key)
+    return lease if lease.is_held() else None
+
+
+def _win(lease: Lease, storage: Storage) -> Lease | None:
+    """Create a generation and sweep the older ones; return None if another was faster."""
+    record = {"owner": asdict(lease.owner), "process": this_process().to_dict(), "at": time.time()}
+    mine = record_key(lease.key, lease.fence)
+    if not storage.create(mine, json.dumps(record).encode()):
+        time.sleep(_PAUSE_S)  # another won it; a network file system may show that later
+        return None
+    look = look_at(storage, lease.key)
+    if look.latest != lease.fence:  # older generations were swept between look and creation
+        storage.delete(mine)
+        return None
+    for file in look.files:
+        if file.generation < lease.fence:
+            storage.delete(file.key)
+    lease.beat()
+    return lease
 
 
 def acquire_patiently(
@@ -165,51 +154,17 @@ def acquire_patiently(
         time.sleep(pause_s)
 
 
-def _generations(storage: Storage, key: str) -> Iterator[tuple[str, int, bool]]:
-    """Yield each file's key, its generation, and whether it is a heartbeat.
-
-    NFS keeps files that are deleted while they are read under names of its own; they are no lease.
-    """
-    for name, _ in storage.list(key):
-        match = _GENERATION.fullmatch(name.rpartition("/")[2])
-        if match:
-            yield name, int(match[1]), bool(match[2])
-
-
-def _latest(storage: Storage, key: str) -> int:
-    return max((n for _, n, is_beat in _generations(storage, key) if not is_beat), default=0)
-
-
-def _state(storage: Storage, key: str, generation: int) -> dict[str, Any] | None:
-    record = storage.read(f"{key}/{generation:08d}.json")
-    if record is None:
-        return None
-    beat = storage.read(f"{key}/{generation:08d}.beat.json")
-    state: dict[str, Any] = {"stale_after_s": STALE_AFTER_S, "released": False}
-    state.update(json.loads(record))
-    state.update(json.loads(beat or b"{}"))
-    return state
-
-
-def _is_live(state: dict[str, Any]) -> bool:
-    if state["released"] or time.time() - state["at"] > state["stale_after_s"]:
-        return False
-    process = state["process"]
-    return process is None or not ProcessId(**process).is_known_dead()
-
-
-def _is_superseded(state: dict[str, Any], by: Owner) -> bool:
+def _is_superseded(held: Owner, by: Owner) -> bool:
     """Airflow starts a second try only when it has given up the first: the later one wins."""
-    held = Owner(**state["owner"])
     return (held.run, held.claim) == (by.run, by.claim) and held.attempt < by.attempt
 
 
-def _already_running(key: str, state: dict[str, Any]) -> AlreadyRunning:
-    process = state["process"]
+def _already_running(key: str, holders: Holders, live: Beat) -> AlreadyRunning:
+    process = live.process
     where = f"process {process['pid']} on {process['host']}" if process else "between two tasks"
-    seen = max(0, round(time.time() - state["at"]))
+    seen = max(0, round(time.time() - live.at))
     return AlreadyRunning(
-        f"{key.rpartition('/')[2]} is being built by run {state['owner']['run']!r} ({where})",
+        f"{key.rpartition('/')[2]} is being built by run {holders.owner.run!r} ({where})",
         found=f"a heartbeat {seen} s ago",
         remedy="Wait for it, or choose another version name",
     )

@@ -61,12 +61,14 @@ class ArchiveServer:
 
 
 class Run:
-    """A real ``python -m imagenet_etl prepare`` whose messages are read as they come."""
+    """A real ``python -m imagenet_etl`` whose messages are read as they come."""
 
-    def __init__(self, data: Path, source: object, version: str, *more: str) -> None:
+    def __init__(
+        self, data: Path, source: object, version: str, *more: str, command: str = "prepare"
+    ) -> None:
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "imagenet_etl", "prepare", "tiny_imagenet",
+                sys.executable, "-m", "imagenet_etl", command, "tiny_imagenet",
                 "--data-dir", str(data), "--source", f"{ARCHIVE}={source}", "--expect", "any",
                 "--version", version, "--workers", "1", *more,
             ],
@@ -110,8 +112,8 @@ def _command_line(pid: int) -> bytes:
 
 
 @contextmanager
-def running(*args: object) -> Iterator[Run]:
-    run = Run(*args)  # type: ignore[arg-type]
+def running(*args: object, command: str = "prepare") -> Iterator[Run]:
+    run = Run(*args, command=command)  # type: ignore[arg-type]
     try:
         yield run
     finally:
@@ -211,6 +213,36 @@ def test_fault_24_the_lock_of_a_killed_run_is_taken_over_at_once(server, data):
     assert "waiting" not in second.said
     verify_folder(data / "datasets/tiny_imagenet/v1")
     assert staging(data) == []
+
+
+def test_fault_24_a_command_that_fails_leaves_the_lock_to_its_sibling_and_no_longer(server, data):
+    array = ("--run", "job-7")
+    with running(data, server.url, "v1", *array) as first:
+        assert server.asked.wait(30), first.said
+        with running(data, server.url, "v1", *array, command="verify") as second:
+            assert second.exit_code() == TERMINAL
+        assert "StageNotDone" in second.said
+        with running(data, server.url, "v1") as other:
+            assert other.exit_code() == TERMINAL
+        assert f"built by run 'cli-job-7' (process {first.process.pid} on" in other.said
+        first.kill()
+        server.gate.set()
+        with running(data, server.url, "v1") as other:
+            assert other.exit_code() == 0, other.said
+    verify_folder(data / "datasets/tiny_imagenet/v1")
+
+
+def test_fault_24_a_command_that_fails_alone_frees_what_its_run_had_parked(archive, data):
+    array = ("--run", "job-7")
+    with running(data, archive, "v1", *array, command="download") as first:
+        assert first.exit_code() == 0, first.said
+    with running(data, archive, "v1") as other:
+        assert other.exit_code() == TERMINAL
+    assert "between two tasks" in other.said
+    with running(data, archive, "v1", *array, command="pack") as failed:
+        assert failed.exit_code() == TERMINAL
+    with running(data, archive, "v1") as other:
+        assert other.exit_code() == 0, other.said
 
 
 def test_fault_21_a_killed_parent_leaves_no_workers_and_its_staging_is_swept(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from imagenet_etl.leases import Owner
+from imagenet_etl.lease_files import beat_key, record_key
+from imagenet_etl.leases import PARKED_FOR_S, STALE_AFTER_S, Owner
 from imagenet_etl.processes import this_process
 from imagenet_etl.storage import Storage
 
@@ -19,6 +20,11 @@ def names(storage: Storage) -> list[str]:
     return [key.rpartition("/")[2] for key, _ in storage.list(KEY)]
 
 
+def beat_of(owner: Owner, generation: int = 1) -> str:
+    """Return the key of a claim's heartbeat."""
+    return beat_key(KEY, generation, owner)
+
+
 def write_lease(
     storage: Storage, generation: int, owner: Owner, *, beat_at: float, **process: Any
 ) -> None:
@@ -28,6 +34,16 @@ def write_lease(
         "process": this_process().to_dict() | process,
         "at": beat_at - 1000,
     }
-    beat = {"at": beat_at, "stale_after_s": 60.0, "process": record["process"], "released": False}
-    storage.put(f"{KEY}/{generation:08d}.json", json.dumps(record).encode())
-    storage.put(f"{KEY}/{generation:08d}.beat.json", json.dumps(beat).encode())
+    storage.put(record_key(KEY, generation), json.dumps(record).encode())
+    write_beat(storage, beat_of(owner, generation), beat_at, record["process"])
+
+
+def write_beat(storage: Storage, key: str, beat_at: float, process: dict[str, Any] | None) -> None:
+    """Leave one heartbeat; without a process it is a parked one."""
+    beat = {
+        "at": beat_at,
+        "stale_after_s": STALE_AFTER_S if process else PARKED_FOR_S,
+        "process": process,
+        "released": False,
+    }
+    storage.put(key, json.dumps(beat).encode())

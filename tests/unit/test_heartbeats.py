@@ -9,7 +9,7 @@ import time
 
 import pytest
 from tests.support import children
-from tests.support.leases import KEY, MINE
+from tests.support.leases import KEY, MINE, beat_of
 
 from imagenet_etl import leases
 from imagenet_etl.errors import LeaseLost, NotWritable
@@ -25,7 +25,7 @@ def fast(monkeypatch):
 
 
 def beat_time(storage) -> float:
-    return json.loads(storage.read(f"{KEY}/00000001.beat.json"))["at"]
+    return json.loads(storage.read(beat_of(MINE)))["at"]
 
 
 def test_the_heartbeat_goes_on_until_the_block_ends(storage, fast):
@@ -47,6 +47,14 @@ def test_the_heartbeat_reports_a_lost_lease_and_its_block_does_not_end_well(stor
         assert children.wait_until(lambda: not heartbeat._thread.is_alive(), 5)
         with pytest.raises(LeaseLost, match="'run-1'"):
             heartbeat.check()
+
+
+def test_the_heartbeat_of_a_task_ends_when_a_later_try_of_it_joins_the_lock(storage, fast):
+    zombie = acquire(storage, KEY, Owner("run-1", "pack[0]", 1), shared=True)
+    with pytest.raises(LeaseLost), kept_alive(storage, zombie) as heartbeat:
+        retry = acquire(storage, KEY, Owner("run-1", "pack[0]", 2), shared=True)
+        assert children.wait_until(lambda: not heartbeat._thread.is_alive(), 5)
+    retry.check()
 
 
 def test_leases_can_join_and_leave_a_heartbeat(folder, fast):

