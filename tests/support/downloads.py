@@ -3,15 +3,17 @@
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tests.support.builds import tiny_build
-from tests.support.fault_server import FaultServer
+from tests.support.fault_server import FaultServer, Request
 
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import facts_of
 from imagenet_etl.download.archive import verified_archive
+from imagenet_etl.download.login import Login
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.retry import Patience
 
@@ -48,9 +50,11 @@ class Run:
     def aside(self) -> Path:
         return self.final.with_name(FACTS.name + ".mismatch")
 
-    def build(self, url: str) -> Build:
+    def build(self, url: str, **parts: Any) -> Build:
+        """Return a build of a new run; ``parts`` are its login and AWS clients."""
         owner = f"run-{random.randbytes(4).hex()}"
-        return tiny_build(self.data, owner, sources={FACTS.name: url}, expect="any")
+        build = tiny_build(self.data, owner, sources={FACTS.name: url}, expect="any")
+        return replace(build, **parts)
 
     def __call__(self, url: str, budget_s: float = 5.0, sha256: str = SHA256) -> tuple[Note, int]:
         patience = Patience(budget_s=budget_s, base_s=0.001)
@@ -70,6 +74,28 @@ class Run:
     def assert_nothing(self) -> None:
         assert not self.final.exists()
         assert not self.final.with_name(FACTS.name + ".receipt.json").exists()
+
+
+def quick() -> Patience:
+    """Return a patience that waits next to nothing between tries."""
+    return Patience(budget_s=5.0, base_s=0.001)
+
+
+def login_forms(secret: str) -> dict[str, Login]:
+    """Return a login of each form."""
+    return {
+        "user and key": Login(user="user", password=secret),
+        "cookie": Login(cookie=f"a=1; session={secret}"),
+        "header": Login(headers={"X-Key": secret}),
+        "query": Login(query={"key": secret}),
+    }
+
+
+def sent_logins(request: Request) -> set[str]:
+    """Return which forms of ``login_forms`` a request carried."""
+    names = {"user and key": "Authorization", "cookie": "Cookie", "header": "X-Key"}
+    found = {form for form, name in names.items() if request.headers[name] is not None}
+    return found | ({"query"} if "key=" in request.path else set())
 
 
 def ranges(server: FaultServer) -> list[str | None]:

@@ -2,7 +2,8 @@
 
 It answers GET with ETag, Last-Modified, Range and If-Range as RFC 9110 has them. ``script`` holds
 one ``Answer`` for each request to come; when it is used up, ``always`` answers. Every request is
-kept in ``requests``, with its headers and the number of body bytes that were sent::
+kept in ``requests``, with its headers and the number of body bytes that were sent. HEAD is answered
+by ``head`` and kept in ``heads``. Whom ``admits`` does not let in gets 401::
 
     with FaultServer(content) as server:
         server.script = [Answer(drop_at=1000)]       # the first connection breaks, the second works
@@ -22,7 +23,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -92,6 +93,9 @@ class FaultServer:
         self.script: list[Answer] = []
         self.always = Answer()
         self.requests: list[Request] = []
+        self.head = Answer()
+        self.heads: list[Request] = []
+        self.admits: Callable[[Request], bool] = lambda _: True
         self.resumed = threading.Event()
         self.closing = threading.Event()
         self._scheme = "https" if tls else "http"
@@ -146,7 +150,14 @@ class FaultServer:
         """Note a request and return the answer it gets."""
         with self._guard:
             self.requests.append(request)
+            if not self.admits(request):
+                return Answer(status=401)
             return self.script.pop(0) if self.script else self.always
+
+    def head_answer(self, request: Request) -> Answer:
+        """Note a HEAD and return the answer it gets."""
+        self.heads.append(request)
+        return self.head if self.admits(request) else Answer(status=401)
 
 
 class _QuietServer(ThreadingHTTPServer):
@@ -177,6 +188,17 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers, body = self._select(answer, whole)
             self._start(answer, answer.status or status, headers, len(body))
             self._send(answer, body, request)
+
+    def do_HEAD(self) -> None:
+        answer = self.faults.head_answer(Request(self.path, self.headers))
+        whole = self.faults.content if answer.body is None else answer.body
+        if answer.redirect:
+            self._start(answer, 302, {"Location": answer.redirect}, 0)
+        elif answer.status is not None:
+            self._start(answer, answer.status, {}, 0)
+        else:
+            _, headers, body = self._select(answer, whole)
+            self._start(answer, 200, headers, len(body))
 
     def _select(self, answer: Answer, whole: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body by Range and If-Range (RFC 9110, sections 13 and 14)."""

@@ -72,16 +72,26 @@ class Note:
         archive: Where it is, with the size and tag it had.
         source: The masked URL or the path it came from.
         digests: Hex digests by algorithm; for a folder ``listing_sha256``, over names and sizes.
+        validator: The strong ETag or the Last-Modified date that it was fetched with; empty for
+            none, and in the notes of older versions.
+        released: Whether it was deleted after use; the note then tells what it was.
     """
 
     archive: ArchiveRef
     source: str
     digests: dict[str, str]
+    validator: str = ""
+    released: bool = False
 
     @property
     def sha256(self) -> str:
         """The digest that identifies it."""
         return self.digests.get("sha256") or self.digests["listing_sha256"]
+
+
+def note_key_of(key: str) -> str:
+    """Return where the note of a fetched archive is: beside it."""
+    return f"{key}.receipt.json"
 
 
 def write_note(storage: Storage, key: str, note: Note) -> None:
@@ -112,8 +122,11 @@ def is_valid(storage: Storage, note: Note, source: str, expected: Expected) -> b
         source: The masked source of this run; another one voids an archive that no digest proves.
         expected: What this run demands.
     """
-    if not note.archive.is_unchanged(storage):
-        return False
+    return note.archive.is_unchanged(storage) and still_meets(note, source, expected)
+
+
+def still_meets(note: Note, source: str, expected: Expected) -> bool:
+    """Return whether what was noted, wherever the archive is now, is what a run asks for."""
     if note.source != source and not expected.is_proof:
         return False
     try:

@@ -7,7 +7,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
+from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.errors import ConfigError, RedirectRefused
+
+
+def is_s3(source: str) -> bool:
+    """Return whether a source is an object in a bucket."""
+    return source.lower().startswith("s3://")
 
 
 def local_source(source: str) -> Path | None:
@@ -30,6 +36,9 @@ def local_source(source: str) -> Path | None:
         if not host:
             raise ConfigError(f"source {mask_url(source)!r}", expected="a URL with a host")
         return None
+    if is_s3(source):
+        _check_s3(source)
+        return None
     if parts.scheme == "file":
         path = Path(unquote(parts.path))
         if parts.netloc not in ("", "localhost") or not path.is_absolute():
@@ -37,9 +46,24 @@ def local_source(source: str) -> Path | None:
         return path
     if "://" in source:
         raise ConfigError(
-            f"source {mask_url(source)!r}", expected="a path, file://, http:// or https://"
+            f"source {mask_url(source)!r}", expected="a path, file://, s3://, http:// or https://"
         )
     return Path(source).expanduser().absolute()
+
+
+def _check_s3(source: str) -> None:
+    """Require bucket and key; credentials stand in the AWS connection.
+
+    Raises:
+        ConfigError: One is missing, or there is more than that.
+    """
+    shown = mask_url(source)
+    try:
+        bucket, key = parse_s3_uri(shown)
+    except ConfigError:
+        bucket = key = ""
+    if not bucket or not key or shown != source:
+        raise ConfigError(f"source {shown!r}", expected="s3://bucket/key and nothing else")
 
 
 def split_digest(source: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import facts_of
 from imagenet_etl.datasets.base import ArchiveFacts
-from imagenet_etl.download import archive
+from imagenet_etl.download import fetched, in_place
 from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.stage import archives_unchanged, download
@@ -78,7 +78,7 @@ def forbid_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     def hashed(path: Path, *algorithms: str) -> dict[str, str]:
         raise AssertionError(f"{path} was hashed again")
 
-    monkeypatch.setattr(archive, "hash_file", hashed)
+    monkeypatch.setattr(in_place, "hash_file", hashed)
 
 
 # A source on this machine.
@@ -142,14 +142,14 @@ def test_wrong_size_is_told_without_hashing(
 def test_archive_that_changes_while_it_is_hashed_is_refused(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = stage.hash_file
+    real = in_place.hash_file
 
     def meddled(path: Path, *algorithms: str) -> dict[str, str]:
         digests = real(path, *algorithms)
         path.write_bytes(CONTENT + b"!")
         return digests
 
-    monkeypatch.setattr(archive, "hash_file", meddled)
+    monkeypatch.setattr(in_place, "hash_file", meddled)
     with pytest.raises(ArchiveChanged):
         verified_archive(build(tmp_path, str(archive)), FACTS)
 
@@ -270,7 +270,7 @@ def test_run_that_lost_its_lease_publishes_nothing(
 def test_waiting_for_another_run_ends(
     tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "_WAIT_FOR_OTHER_S", 0.0)
+    monkeypatch.setattr(fetched, "_WAIT_FOR_OTHER_S", 0.0)
     first = build(tmp_path, server.url, run="r1")
     leases.acquire(first.storage, f"{first.work}/locks/download-{FACTS.name}", first.owner)
     with pytest.raises(SourceBusy, match="another run is still downloading"):

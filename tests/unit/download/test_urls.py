@@ -15,8 +15,10 @@ from imagenet_etl.errors import ConfigError, RedirectRefused
 HEX = "ab" * 32
 
 
-@pytest.mark.parametrize("url", ["http://host/a.zip", "https://u:p@host:8443/a?b=c", "HTTP://h/a"])
-def test_web_urls_are_not_local(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://host/a.zip", "https://u:p@host:8443/a?b=c", "HTTP://h/a", "s3://bucket/a/b.tar"]
+)
+def test_urls_are_not_local(url: str) -> None:
     assert local_source(url) is None
 
 
@@ -30,7 +32,8 @@ def test_paths_and_file_urls_are_local() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["ftp://host/a", "s3://bucket/a", "file://host/a", "file:a.zip", "http:///a", "http:a",
+    ["ftp://host/a", "s3://bucket", "s3://bucket/", "s3://B/a", "s3://u:p@bucket/a",
+     "s3://bucket/a?versionId=1", "file://host/a", "file:a.zip", "http:///a", "http:a",
      "http://host:port/a", "http://[::1/a", "http://user:pass/word@host/a"],
 )  # fmt: skip
 def test_what_is_neither_is_refused(source: str) -> None:

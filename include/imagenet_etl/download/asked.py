@@ -1,0 +1,94 @@
+"""One archive as a run asks for it: from where, what it must be, and where it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagenet_etl.build import Build
+from imagenet_etl.datasets import ArchiveFacts
+from imagenet_etl.download.login import Login
+from imagenet_etl.download.login_checks import host_of
+from imagenet_etl.download.notes import Expected, note_key_of
+from imagenet_etl.download.urls import local_source, mask_url, split_digest
+from imagenet_etl.download.wanted import Wanted
+from imagenet_etl.errors import ConfigError
+from imagenet_etl.files import digest_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known before anything is looked at.
+
+    Attributes:
+        facts: The archive's facts.
+        source: Its path or URL.
+        expected: What it must be.
+        path: Where it lies on this machine; None for what has to be fetched.
+        key: Under which key it is kept once it is fetched; empty for a path.
+        note_key: Where the note of it is.
+    """
+
+    facts: ArchiveFacts
+    source: str = field(repr=False)
+    expected: Expected
+    path: Path | None
+    key: str
+    note_key: str
+
+    @property
+    def shown(self) -> str:
+        """The source as it may appear in a log or a note."""
+        return mask_url(self.source)
+
+
+def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> Asked:
+    """Return what the settings, or a ``source`` in their place, ask for.
+
+    Raises:
+        ConfigError: There is no source, or none that can be read.
+    """
+    if source is None:
+        source = build.settings.sources.get(facts.name, facts.url)
+    source, sha256 = split_digest(source)
+    if not source:
+        raise ConfigError(
+            f"{facts.name} sits behind a login, so it cannot be fetched for you",
+            remedy=f"Log in at {build.facts.terms_url}, download it, and pass "
+            f"--source {facts.name}=PATH",
+        )
+    path = local_source(source)
+    published = build.settings.expect == "published"
+    expected = Expected(sha256=sha256)
+    if published and not (path is not None and path.is_dir()):
+        expected = Expected(facts.size, facts.md5, sha256 or facts.sha256)
+    if path is not None:
+        note_key = f"{build.work}/download/in-place/{digest_of(str(path))[:16]}.json"
+        return Asked(facts, source, expected, path, "", note_key)
+    folder = f"archives/{build.facts.name}"
+    if not published:
+        # The published archive keeps its place; a sample from anywhere must not be in its way.
+        folder += f"/{sha256[:12] or digest_of(mask_url(source))[:12]}"
+    key = f"{folder}/{facts.name}"
+    return Asked(facts, source, expected, None, key, note_key_of(key))
+
+
+def wanted_from(build: Build, asked: Asked) -> Wanted:
+    """Return the request for an archive that is not on this machine, with the login it may carry.
+
+    Raises:
+        ConfigError: Its keys would be sent unencrypted, or cannot be sent at all.
+    """
+    facts = asked.facts
+    wanted = Wanted(facts.name, asked.source, facts.kind, asked.expected.size)
+    if wanted.is_s3:
+        return wanted
+    login = build.login()
+    return wanted.with_login(login.for_host(_publishers_host(build, facts, login)))
+
+
+def _publishers_host(build: Build, facts: ArchiveFacts, login: Login) -> str:
+    """Return the host that a login without one is for: none where the publisher has no HTTPS."""
+    urls = (facts.url, *(archive.url for archive in build.facts.archives))
+    schemes = ("https://", "http://") if login.insecure else ("https://",)
+    return next((host_of(url) for url in urls if url.startswith(schemes)), "")

@@ -1,0 +1,217 @@
+"""Archives from elsewhere: fetched to a partial file, checked, and only then given their name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from imagenet_etl import leases
+from imagenet_etl.build import Build
+from imagenet_etl.download import http, s3
+from imagenet_etl.download.asked import Asked, wanted_from
+from imagenet_etl.download.in_place import looked_at, verified
+from imagenet_etl.download.notes import (
+    Expected,
+    Note,
+    is_valid,
+    read_note,
+    still_meets,
+    write_note,
+)
+from imagenet_etl.download.part import PartFile, remove_leftovers
+from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.upstream import has_changed
+from imagenet_etl.download.wanted import Wanted
+from imagenet_etl.errors import AlreadyRunning, ChecksumMismatch, ConfigError, SourceBusy
+from imagenet_etl.progress import metered
+
+log = logging.getLogger(__name__)
+_WAIT_FOR_OTHER_S = 600.0
+_POLL_S = 1.0
+
+
+def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
+    """Return the note of an archive and how many bytes were fetched for it.
+
+    Raises:
+        SourceError, CloudError: It cannot be had.
+        SourceUnavailable, SourceBusy: Not now.
+    """
+    path, staged = _places(build, asked)
+    with _only_downloader(build, asked.facts.name) as (lease, heartbeat):
+        note = _finished(build, asked, read_note(build.storage, asked.note_key), staged)
+        old = None
+        if note is not None and is_valid(build.storage, note, asked.shown, asked.expected):
+            if not has_changed(build, asked, note):
+                return _kept(build, asked, note), 0
+            old = note
+        elif build.storage.stat(asked.key) is not None:
+            note = _adopted(build, asked, note, path)
+            remove_leftovers(staged)
+            return note, 0
+        if staged.exists() and path.exists() and staged.samefile(path):
+            staged.unlink()  # a crash left the published archive under both of its names
+        wanted = wanted_from(build, asked)
+        with PartFile(staged, heartbeat.check) as part:
+            digests, count = _fetch_verified(build, wanted, part, asked.expected, patience)
+            lease.check()
+            return _published(build, asked, part, digests, old), count
+
+
+def _published(
+    build: Build, asked: Asked, part: PartFile, digests: dict[str, str], old: Note | None
+) -> Note:
+    """Give a checked partial file its name, and return its note.
+
+    Args:
+        build: The run.
+        asked: The archive.
+        part: The partial file.
+        digests: Its digests.
+        old: The note of the archive that it replaces.
+    """
+    validator = part.remote.validator if part.remote else ""
+    if old is not None and old.sha256 == digests["sha256"]:
+        # Only its date or ETag is new: what was built on the archive stays valid.
+        note = replace(old, validator=validator, released=False)
+        write_note(build.storage, asked.note_key, note)
+        remove_leftovers(part.path)
+        return note
+    ref = looked_at(asked.facts.name, asked.key, part.path)
+    note = Note(ref, asked.shown, digests, validator)
+    # The note comes first, since it vouches for nothing until a file of that size and
+    # time bears the name: so a crash never leaves an archive that nothing vouches for.
+    write_note(build.storage, asked.note_key, note)
+    if old is not None:
+        build.storage.delete(asked.key)
+    build.storage.publish(asked.key, part.path)
+    part.forget()
+    return note
+
+
+def noted_fetched(build: Build, asked: Asked, *, released_ok: bool = False) -> Note | None:
+    """Return the valid note of a fetched archive; of one that was let go only if that will do."""
+    note = read_note(build.storage, asked.note_key)
+    if note is None or not still_meets(note, asked.shown, asked.expected):
+        return None
+    if note.archive.is_unchanged(build.storage):
+        return replace(note, released=False)
+    is_gone = note.released and build.storage.stat(asked.key) is None
+    return note if is_gone and released_ok else None
+
+
+def lock_key(build: Build, name: str) -> str:
+    """Return the key of the lease under which an archive is fetched or let go."""
+    return f"{build.work}/locks/download-{name}"
+
+
+def part_of(path: Path) -> Path:
+    """Return where an archive is written until it is complete and checked."""
+    return path.with_name(path.name + ".part")
+
+
+def _places(build: Build, asked: Asked) -> tuple[Path, Path]:
+    """Return where the archive goes, and its partial file beside it."""
+    path = build.storage.local_path(asked.key)
+    if path is None:
+        raise ConfigError("downloads need a data folder on this machine")
+    return path, part_of(path)
+
+
+def _finished(build: Build, asked: Asked, note: Note | None, staged: Path) -> Note | None:
+    """Give a checked partial file its name, where a crash came between that and its note."""
+    if note is None or note.released or not still_meets(note, asked.shown, asked.expected):
+        return note
+    if note.archive.is_unchanged(build.storage):
+        return note
+    if replace(note.archive, location=str(staged)).is_unchanged(build.storage):
+        build.storage.delete(asked.key)  # the archive that upstream no longer has
+        build.storage.publish(asked.key, staged)
+        remove_leftovers(staged)
+    return note
+
+
+def _kept(build: Build, asked: Asked, note: Note) -> Note:
+    """Return the note of an archive that is there, though it may have been about to be let go."""
+    if note.released:
+        note = replace(note, released=False)
+        write_note(build.storage, asked.note_key, note)
+    return note
+
+
+def _adopted(build: Build, asked: Asked, note: Note | None, path: Path) -> Note:
+    """Take over a file that bears the archive's name, if a digest can prove that it is it.
+
+    Raises:
+        ConfigError: Nothing can prove it, and it is not ours to replace.
+        ChecksumMismatch: It is another file.
+    """
+    expected, validator = asked.expected, ""
+    if note is not None and note.source == asked.shown and not expected.is_proof:
+        expected, validator = Expected(sha256=note.digests["sha256"]), note.validator
+    if not expected.is_proof:
+        raise ConfigError(
+            f"{path} is there already, and nothing proves that it came from {asked.shown}",
+            remedy=f"Use it with --source {asked.facts.name}={path}, or remove it to fetch anew",
+        )
+    ref = looked_at(asked.facts.name, asked.key, path)
+    found = Note(ref, asked.shown, {}, validator)
+    return verified(build, found, path, expected, asked.note_key)
+
+
+def _fetch_verified(
+    build: Build, wanted: Wanted, part: PartFile, expected: Expected, patience: Patience
+) -> tuple[dict[str, str], int]:
+    """Complete the partial file and check it; one clean retry is given to wrong content."""
+    count = 0
+    for last_try in (False, True):
+        with metered(f"download {wanted.name}", wanted.size or 0, "B") as meter:
+            if wanted.is_s3:
+                s3.fetch(build, wanted, part, meter, patience)
+            else:
+                http.fetch(wanted, part, meter, patience)
+            count += meter.bytes
+        digests = part.digests()
+        try:
+            expected.check(wanted.shown, part.size, digests)
+        except ChecksumMismatch as error:
+            aside = part.set_aside()
+            if last_try:
+                error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
+                raise
+            log.warning("%s; what arrived is kept as %s, fetching once more", error, aside)
+        else:
+            break
+    return digests, count
+
+
+@contextmanager
+def _only_downloader(build: Build, name: str) -> Iterator[tuple[leases.Lease, leases.Heartbeat]]:
+    """Hold the archive's lease; runs of other versions wait for the one that downloads.
+
+    Raises:
+        SourceBusy: It is still not done after ten minutes.
+    """
+    try:
+        lease = leases.acquire_patiently(
+            build.storage,
+            lock_key(build, name),
+            build.owner,
+            wait_s=_WAIT_FOR_OTHER_S,
+            pause_s=_POLL_S,
+            notice=f"another run is downloading {name}; waiting for it",
+        )
+    except AlreadyRunning as error:
+        raise SourceBusy(
+            f"another run is still downloading {name}",
+            found=error.found,
+            remedy="It will be used as soon as it is complete: run again later",
+        ) from error
+    try:
+        with leases.kept_alive(build.storage, lease) as heartbeat:
+            yield lease, heartbeat
+    finally:
+        lease.release()
