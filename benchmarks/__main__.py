@@ -21,6 +21,7 @@ _PEERS = {
     "webdataset": ("webdataset",),
     "litdata": ("litdata",),
 }
+_PEER_OF = {"webdataset": "webdataset", "litdata": "litdata", "imagefolder": ""}
 _OWN = ("numpy", "pyarrow", "pillow", "simplejpeg", "cykooz-resizer")
 
 
@@ -32,10 +33,10 @@ def main() -> int:
     tar = train_tar(args.copies)
     failed = []
     for name in args.only or [*COMPARISONS, *FIGURES]:
-        peer = {"webdataset": "webdataset", "litdata": "litdata"}.get(name.partition("_")[0])
+        peer = _PEER_OF.get(name.partition("_")[0], "mxnet")
         try:
             if name in COMPARISONS:
-                used = _versions(peer or "mxnet")
+                used = _versions(peer)
                 keep(name, compare(name, tar, args.runs), about(tar.source, args.runs, used))
             else:
                 found = FIGURES[name](tar, args.runs)

@@ -1,9 +1,10 @@
-"""The usual recipe: untar, untar again, ``im2rec.py --list``, ``im2rec.py``."""
+"""The usual recipes: untar, untar again, and ``valprep.sh`` or ``im2rec.py``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.data import VAL, VALPREP
 from benchmarks.measure import Step
 from benchmarks.venvs import python_of, site_packages
 
@@ -23,6 +24,22 @@ def untar(archive: Path, folder: Path) -> list[Step]:
         Step(["tar", "xf", archive, "-C", train], folder, name="untar"),
         Step(["bash", "-euo", "pipefail", "-c", _UNTAR_CLASSES], train, name="untar classes"),
     ]
+
+
+def imagefolder(archive: Path, folder: Path) -> list[Step]:
+    """Return the steps that make ``train/<wnid>`` and ``val/<wnid>`` below a folder."""
+    val = folder / "val"
+    val.mkdir()
+    return [
+        *untar(archive, folder),
+        Step(["tar", "xf", archive.with_name(VAL), "-C", val], folder, name="untar val"),
+        Step(["bash", "-eu", archive.with_name(VALPREP)], val, name="valprep"),
+    ]
+
+
+def count_images(folder: Path) -> int:
+    """Return how many images an ImageFolder of two splits holds."""
+    return sum(1 for split in ("train", "val") for _ in (folder / split).glob("n*/*.JPEG"))
 
 
 def im2rec(archive: Path, folder: Path, edge: int) -> list[Step]:

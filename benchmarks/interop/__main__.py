@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import recipe
-from benchmarks.interop.dataset import FORMATS, prepared
+from benchmarks.interop.dataset import FORMATS, prepared, prepared_whole
 from benchmarks.measure import StepFailed, run
 from benchmarks.places import CACHE, ROOT
 from benchmarks.venvs import NotInstallable, python_of
@@ -60,6 +60,12 @@ def _compat() -> list[Path]:
     return [made.version, made.expected, theirs / "data.rec"]
 
 
+def _loose_files() -> list[Path]:
+    """Return the same of loose files made from all archives of the set, with their meta.bin."""
+    made = prepared_whole(_WORK / "loose", ["--format", "imagefolder"])
+    return [made.version, made.expected]
+
+
 CLIENTS = {
     "mxnet": Client("mxnet_records.py", "mxnet", _all_formats),
     "im2rec-compat": Client("im2rec_pixels.py", "mxnet", _compat),
@@ -67,6 +73,7 @@ CLIENTS = {
     "torch": Client("torch_records.py", "torch", _all_formats),
     "training.md": Client("training_page.py", "torch", _all_formats),
     "torchvision": Client("torchvision_folder.py", "torch", _all_formats),
+    "meta.bin": Client("torchvision_imagenet.py", "torch", _loose_files),
     "lmdb": Client("lmdb_datum.py", "lmdb", _all_formats),
     "dali": Client("dali_readers.py", "dali", _all_formats),
 }

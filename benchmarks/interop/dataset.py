@@ -1,4 +1,4 @@
-"""The small dataset that the clients open, and what ``records.parquet`` says of it."""
+"""The small datasets that the clients open, and what ``records.parquet`` says of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from itertools import cycle
 from pathlib import Path
 
 from benchmarks.data import NAME, add_member, class_tar, sample_images
-from benchmarks.measure import run
+from benchmarks.measure import Step, run
 from benchmarks.ours import prepare, version_of
 from benchmarks.places import ROOT
 
 CLASSES, IMAGES = 6, 7
 FORMATS = ("recordio", "webdataset", "lmdb:squash:224x224:q90:upscale", "imagefolder")
+_OTHERS = ("ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 # Its records have to be split: it holds RecordIO's magic on 4-byte boundaries.
 _MAGIC_IMAGE = ROOT / "tests/golden/recordio/tree/n00000022/n00000022_3.JPEG"
 
@@ -50,6 +51,28 @@ def prepared(folder: Path, options: Sequence[str], *, odd: bool) -> Prepared:
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as outer:
         for wnid, images in _classes(odd=odd):
             add_member(outer, f"{wnid}.tar", class_tar(wnid, images))
+    return _prepared(archive, folder, options)
+
+
+def prepared_whole(folder: Path, options: Sequence[str]) -> Prepared:
+    """Build all archives of the set, with validation images and devkit, and prepare them.
+
+    Args:
+        folder: An empty folder.
+        options: What is asked of ``prepare``.
+    """
+    folder.mkdir(parents=True)
+    archives = folder / "archives"
+    command: list[str | Path] = [
+        sys.executable, "-m", "imagenet_etl", "sample", "ilsvrc2012", "--out", archives,
+        "--classes", str(CLASSES), "--train", str(IMAGES),
+    ]  # fmt: skip
+    run([Step(command, folder, {"PYTHONPATH": str(ROOT / "include")})])
+    sources = [word for name in _OTHERS for word in ("--source", f"{name}={archives / name}")]
+    return _prepared(archives / NAME, folder, [*sources, *options])
+
+
+def _prepared(archive: Path, folder: Path, options: Sequence[str]) -> Prepared:
     run(prepare(*options, shards=3)(archive, folder))
     version = version_of(folder)
     expected = folder / "expected.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES, _THREADED_BYTES = 8 << 20, 32 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_NO_CLONES = {errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL, errno.EXDEV}
+_FICLONE = 0x40049409  # linux/fs.h, man page ioctl_ficlone(2)
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -106,6 +109,28 @@ def publish_folder(staged: Path, final: Path) -> None:
         ) from None
     fsync_folder(final.parent)
     fsync_folder(staged.parent)
+
+
+def clone_file(source: int, target: int) -> bool:
+    """Let an empty open file share the blocks of another one, until either is written to.
+
+    Args:
+        source: Descriptor that is open for reading.
+        target: Descriptor that is open for writing.
+
+    Returns:
+        Whether it was done; False where the file systems cannot, and nothing has changed.
+
+    Raises:
+        OSError: Any other trouble, such as a full disk.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _NO_CLONES:
+            return False
+        raise
+    return True
 
 
 def make_folders(path: Path) -> None:

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.location import ArchiveRef, OpenArchive, open_archive
 from imagenet_etl.archives.member import Member
 from imagenet_etl.build import open_storage
@@ -26,7 +27,7 @@ from imagenet_etl.index import member_of
 from imagenet_etl.leases import Lease, Owner
 from imagenet_etl.pool import Handler, Job, Tell, serve
 from imagenet_etl.receipts import Output
-from imagenet_etl.records.base import Placed, Record, RecordWriter, Written
+from imagenet_etl.records.base import LooseFile, Origin, Placed, Record, RecordWriter, Written
 from imagenet_etl.records.formats import FORMATS, LOOSE_FORMATS
 from imagenet_etl.records.table import RECORDS
 from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, segment_file, segment_name
@@ -51,6 +52,8 @@ class SegmentPacker:
     def __init__(self, job: PackJob) -> None:
         self._job = job
         self._storage: Storage = open_storage(job.data_dir)
+        refs = {name: ArchiveRef(**ref) for name, ref in job.archives.items()}
+        self._folders = {n: Path(ref.location) for n, ref in refs.items() if ref.kind == FOLDER}
         specs = {name: parse_image_spec(text) for name, text in job.outputs.items()}
         self._specs = list(dict.fromkeys(specs.values()))
         # Formats that share a spec share its bytes.
@@ -119,11 +122,12 @@ class SegmentPacker:
         writers: dict[str, RecordWriter],
         done: _Done,
     ) -> None:
+        origin = self._origin(row)
         records = [
             Record(
                 row["key"], position, row["label"], row["wnid"], row["file_name"], image.data,
                 hashlib.sha256(image.data).hexdigest(), image.width, image.height, spec.suffix,
-                image.pixels,
+                image.pixels, origin if image.how == COPIED else None,
             )
             for spec, image in zip(self._specs, prepared, strict=True)
         ]  # fmt: skip
@@ -132,6 +136,13 @@ class SegmentPacker:
             number = self._spec_of[output]
             record = records[number]
             done.add(output, row["member"], record, writer.write(record), prepared[number].how)
+
+    def _origin(self, row: dict[str, Any]) -> Origin | None:
+        """Return the file that an image of an unpacked source was read from."""
+        folder = self._folders.get(row["archive"])
+        if folder is None:
+            return None
+        return Origin(folder / row["member"], row["size"], row["check"], self._job.hardlink)
 
     def _publish(
         self,
@@ -148,13 +159,14 @@ class SegmentPacker:
         outputs: list[Output] = []
         for output, files in written.items():
             for file in files:
-                key = segment_file(output, segment, file.path.relative_to(folder / output))
-                if output in LOOSE_FORMATS:
+                if isinstance(file, LooseFile):
+                    key = segment_file(output, segment, PurePath(file.name))
                     self._storage.place(f"{self._job.base}/{key}", file.path)
-                else:
-                    outputs.append(
-                        publish_output(self._storage, self._job.base, key, file.path, file.sha256)
-                    )
+                    continue
+                key = segment_file(output, segment, file.path.relative_to(folder / output))
+                outputs.append(
+                    publish_output(self._storage, self._job.base, key, file.path, file.sha256)
+                )
         sha256 = hash_file(records, "sha256")["sha256"]
         name = f"records/{segment.number:05d}.parquet"
         outputs.append(publish_output(self._storage, self._job.base, name, records, sha256))
@@ -171,7 +183,7 @@ class SegmentPacker:
         self._storage.create(
             f"{self._job.base}/segments/{segment.number:05d}.json", pretty_json(receipt)
         )
-        shutil.rmtree(folder)  # the empty folders of classes, thousands of them after a while
+        shutil.rmtree(folder)
         return receipt
 
 

@@ -24,6 +24,7 @@ class PackJob:
         archives: The verified archives, by name.
         outputs: What each format's images become, as ``ImageSpec.canonical`` tells it.
         max_pixels: The largest image that is decoded.
+        hardlink: Whether loose files that equal those of an unpacked source become links to them.
     """
 
     data_dir: str
@@ -32,6 +33,7 @@ class PackJob:
     archives: dict[str, dict[str, Any]]
     outputs: dict[str, str]
     max_pixels: int
+    hardlink: bool = False
 
 
 def is_final(output: str, segment: Segment) -> bool:

@@ -229,3 +229,40 @@ def test_only_newer_schemas_are_refused():
     files.check_schema("x.json", 0, 1)
     with pytest.raises(SchemaTooNew, match=r"x\.json .*expected schema 1 or older, found 2"):
         files.check_schema("x.json", 2, 1)
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL, errno.EXDEV]
+)
+def test_a_file_system_that_cannot_share_blocks_is_told_apart(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(files.fcntl, "ioctl", refusing(code))
+    with (tmp_path / "a").open("wb") as target, (tmp_path / "a").open("rb") as source:
+        assert not files.clone_file(source.fileno(), target.fileno())
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EBADF])
+def test_other_trouble_with_sharing_blocks_is_an_error(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(files.fcntl, "ioctl", refusing(code))
+    with (
+        (tmp_path / "a").open("wb") as target,
+        (tmp_path / "a").open("rb") as source,
+        pytest.raises(OSError) as caught,
+    ):
+        files.clone_file(source.fileno(), target.fileno())
+    assert caught.value.errno == code
+
+
+def refusing(code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+def test_blocks_are_all_shared_or_none(tmp_path):
+    """Asked for real: where the file system says no, the target stays empty."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"x" * 8192)
+    with source.open("rb") as one, target.open("wb") as other:
+        done = files.clone_file(one.fileno(), other.fileno())
+    assert target.read_bytes() == (b"x" * 8192 if done else b"")

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
 
 import numpy as np
 
 from imagenet_etl.streams import Written
 
-__all__ = ["Content", "Placed", "Record", "RecordWriter", "Written"]
+__all__ = ["Content", "LooseFile", "Origin", "Placed", "Record", "RecordWriter", "Written"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A file of an unpacked source that an image equals byte for byte.
+
+    Attributes:
+        path: Where it lies.
+        size: Bytes, when it was indexed.
+        mtime_ns: Its mtime then.
+        hardlink: Whether a loose file shall be a link to it.
+    """
+
+    path: Path
+    size: int
+    mtime_ns: int
+    hardlink: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,7 @@ class Record:
         height: Pixels.
         suffix: ``.jpg`` or ``.png``, what ``data`` is.
         pixels: The image as (height, width, 3) uint8 RGB, for formats that ask for it.
+        origin: The file that ``data`` was read from, if nothing was changed.
     """
 
     key: int
@@ -42,6 +60,7 @@ class Record:
     height: int
     suffix: str = ".jpg"
     pixels: np.ndarray | None = None
+    origin: Origin | None = None
 
     @property
     def path(self) -> str:
@@ -65,6 +84,17 @@ class Placed:
 
     name: str
     offset: int
+
+
+@dataclass(frozen=True)
+class LooseFile(Written):
+    """A finished file of one image, whose name in staging means nothing.
+
+    Attributes:
+        name: Its final name, relative to the format's folder of the split.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

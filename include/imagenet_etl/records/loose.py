@@ -13,7 +13,8 @@ from imagenet_etl.tables import open_parquet
 def loose_files_intact(build: Build, receipt: Receipt) -> bool:
     """Return whether each loose format has just the files that its table lists, by name and size.
 
-    Nothing is read but the table and the folders, and memory does not grow with their number.
+    Beside them may lie what the receipt itself names, such as the table and ``meta.bin``. Nothing
+    is read but the table and the folders, and memory does not grow with their number.
     """
     names = {output.name for output in receipt.outputs}
     return all(
@@ -24,8 +25,9 @@ def loose_files_intact(build: Build, receipt: Receipt) -> bool:
 
 
 def _is_intact(build: Build, receipt: Receipt, output: str) -> bool:
-    folder, listing = receipt.key_of(output), receipt.key_of(loose_table(output))
-    with open_parquet(build.storage, listing) as table:
+    folder = receipt.key_of(output)
+    others = {receipt.key_of(item.name) for item in receipt.outputs}
+    with open_parquet(build.storage, receipt.key_of(loose_table(output))) as table:
         expected = _fingerprint(
             (name.as_py(), size.as_py())
             for batch in table.iter_batches(columns=["name", "size"])
@@ -33,7 +35,7 @@ def _is_intact(build: Build, receipt: Receipt, output: str) -> bool:
         )
     cut = len(folder) + 1
     return expected == _fingerprint(
-        (key[cut:], stat.size) for key, stat in build.storage.list(folder) if key != listing
+        (key[cut:], stat.size) for key, stat in build.storage.list(folder) if key not in others
     )
 
 

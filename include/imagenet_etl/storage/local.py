@@ -180,12 +180,12 @@ class LocalStorage:
 
     def place(self, key: str, path: Path) -> None:
         """Rename a file into place, unflushed."""
-        final = self._path(key)
+        final = f"{self.url}/{checked_key(key)}"  # text: this is done a million times
         with self._typed():
             try:
                 path.replace(final)
             except FileNotFoundError:
-                final.parent.mkdir(parents=True, exist_ok=True)
+                Path(final).parent.mkdir(parents=True, exist_ok=True)
                 path.replace(final)
 
     def publish_tree(self, source: str, target: str, mark: str) -> None:

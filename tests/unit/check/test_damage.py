@@ -21,7 +21,8 @@ DATABASES = ["lmdb/train_db/data.mdb", "lmdb/val_db/data.mdb"]
 IMAGES = [f"imagefolder/train/n0000000{c}/n0000000{c}_{n}.JPEG" for c in (1, 2) for n in range(3)]
 IMAGES += [f"imagefolder/val/n0000000{1 + n % 2}/val_{n}.JPEG" for n in range(4)]
 FILES = sorted([
-    "manifest.json", "records.parquet", "classes.tsv", "quarantine.tsv", "repaired.tsv",
+    "manifest.json", "records.parquet", "classes.tsv", "synset_words.txt",
+    "quarantine.tsv", "repaired.tsv",
     "annotations/wnids.txt", "annotations/words.txt", "annotations/val/val_annotations.txt",
     "annotations/train/n00000001/n00000001_boxes.txt",
     "annotations/train/n00000002/n00000002_boxes.txt",
