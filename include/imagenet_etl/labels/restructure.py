@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import pyarrow.compute as pc
 
+from imagenet_etl.errors import CountMismatch
+from imagenet_etl.labels.assign import passed_on
+from imagenet_etl.labels.ilsvrc import label_by_devkit
 from imagenet_etl.labels.val_annotations import label_by_annotations
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import read_table
+
+_LABELLERS = {"val_annotations": label_by_annotations, "devkit": label_by_devkit}
 
 
 def restructure_val(place: Place) -> Result:
     """Write the index again with the class of every validation image, as ``images.parquet``.
 
-    The facts of the receipt hold ``classes``: ``[wnid, names]`` in label order.
+    The facts of the receipt hold ``classes``, in label order: see ``ClassEntry``.
 
     Raises:
         LabelError: An image has no line, a line has no image, or a class is unknown.
+        CountMismatch: A class has fewer or more images than published.
     """
-    if "val" in place.build.facts.layout.images:
-        return label_by_annotations(place)
-    return _passed_on(place)
+    result = _LABELLERS.get(place.build.facts.labels, passed_on)(place)
+    if place.build.settings.expect == "published":
+        _check_classes(place, result)
+    return result
 
 
-def _passed_on(place: Place) -> Result:
-    """Return the index as it is: every image stands in the folder of its class."""
-    untar = place.done["untar"]
-    (index,) = (output for output in untar.outputs if output.name == "images.parquet")
-    table = read_table(place.build.storage, untar.key_of(index.name), ["wnid"])
-    wnids = sorted(pc.unique(table["wnid"].drop_null()).to_pylist())
-    return Result(
-        counts={"val_labels": 0},
-        outputs=(index,),
-        facts={"classes": [[wnid, ""] for wnid in wnids]},
-        base=untar.base,
-    )
+def _check_classes(place: Place, result: Result) -> None:
+    """Compare the number of classes, and of each one's images, with the published numbers.
+
+    Raises:
+        CountMismatch: They differ.
+    """
+    facts = place.build.facts
+    classes: list[Any] = result.facts["classes"]
+    if len(classes) != facts.classes:
+        raise CountMismatch(
+            f"{facts.title} has another number of classes",
+            expected=facts.classes,
+            found=len(classes),
+            remedy="For a sample, run with --expect any",
+        )
+    base = place.base if result.base is None else result.base
+    index = read_table(place.build.storage, f"{base}/images.parquet", ["split", "wnid"])
+    for split in place.done["download"].facts["splits"]:
+        least, most = facts.class_sizes.get(split, (0, index.num_rows))
+        wnids = index["wnid"].filter(pc.equal(index["split"], split)).drop_null()
+        counted = Counter({v["values"]: v["counts"] for v in pc.value_counts(wnids).to_pylist()})
+        for entry in classes:
+            if not least <= counted[entry["wnid"]] <= most:
+                raise CountMismatch(
+                    f"class {entry['wnid']} has another number of {split} images",
+                    expected=f"{least} to {most}" if least < most else least,
+                    found=counted[entry["wnid"]],
+                    remedy="Is it the publisher's archive? For a sample, run with --expect any",
+                )

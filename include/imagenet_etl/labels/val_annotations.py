@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from imagenet_etl.datasets.base import WNID
 from imagenet_etl.errors import LabelError
 from imagenet_etl.index import INDEX
+from imagenet_etl.labels.assign import ClassEntry, check_classes, label_val
 from imagenet_etl.labels.side_files import read_side_files
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import read_table, write_batches
@@ -23,7 +24,7 @@ _AGAIN = "Is it the publisher's archive? Download it again"
 def label_by_annotations(place: Place) -> Result:
     """Write the index again with the class of every validation image, as ``images.parquet``.
 
-    The facts of the receipt hold ``classes``: ``[wnid, names]`` in label order.
+    The facts of the receipt hold ``classes``, in label order: see ``ClassEntry``.
 
     Raises:
         LabelError: An image has no line, a line has no image, or a class is unknown.
@@ -37,16 +38,26 @@ def label_by_annotations(place: Place) -> Result:
     }
     wnids = parse_wnids(texts[WNIDS])
     index = read_table(build.storage, untar.key_of("images.parquet"))
-    check_classes(index, wnids)
-    labelled = label_val(index, parse_annotations(texts[ANNOTATIONS], wnids))
+    check_classes(index, wnids, WNIDS, _AGAIN)
+    labels = parse_annotations(texts[ANNOTATIONS], wnids)
+    labelled = label_val(index, labels, ANNOTATIONS, _AGAIN) if _has_val(index) else index
     path = place.scratch()
     write_batches(path, INDEX, [labelled])
     names = parse_words(texts[WORDS])
     return Result(
         counts={"val_labels": pc.sum(pc.equal(index["split"], "val")).as_py() or 0},
         outputs=(place.publish("images.parquet", path),),
-        facts={"classes": [[wnid, names.get(wnid, "")] for wnid in sorted(wnids)]},
+        facts={
+            "classes": [
+                ClassEntry(wnid=wnid, ilsvrc_id=None, names=names.get(wnid, ""))
+                for wnid in sorted(wnids)
+            ]
+        },
     )
+
+
+def _has_val(index: pa.Table) -> bool:
+    return bool(pc.any(pc.equal(index["split"], "val")).as_py())
 
 
 def parse_wnids(text: str) -> set[str]:
@@ -94,46 +105,3 @@ def parse_annotations(text: str, wnids: set[str]) -> dict[str, str]:
             )
         labels[fields[0]] = fields[1]
     return labels
-
-
-def check_classes(index: pa.Table, wnids: set[str]) -> None:
-    """Compare the class folders with ``wnids.txt``.
-
-    Raises:
-        LabelError: A folder is not listed, or a listed class has no folder.
-    """
-    folders = set(pc.unique(index["wnid"].drop_null()).to_pylist())
-    for strange in sorted(folders - wnids):
-        raise LabelError(
-            f"class folder train/{strange} is not in {WNIDS}",
-            remedy=_AGAIN,
-        )
-    for missing in sorted(wnids - folders):
-        raise LabelError(f"class {missing} of {WNIDS} has no training images", remedy=_AGAIN)
-
-
-def label_val(index: pa.Table, labels: dict[str, str]) -> pa.Table:
-    """Return the index with ``wnid`` filled in for the split ``val``.
-
-    Raises:
-        LabelError: Images and lines do not match one to one.
-    """
-    is_val = pc.equal(index["split"], "val")
-    files = index["file_name"].filter(is_val)
-    names = pa.array(labels.keys(), pa.string())
-    unlabelled = files.filter(pc.invert(pc.is_in(files, value_set=names)))
-    if len(unlabelled):
-        raise LabelError(
-            f"{ANNOTATIONS} has no line for {len(unlabelled)} validation images",
-            found=f"the first is {unlabelled[0].as_py()}",
-            remedy=_AGAIN,
-        )
-    if len(labels) != len(files):
-        extra = sorted(set(labels) - set(files.to_pylist()))
-        raise LabelError(
-            f"{ANNOTATIONS} names {extra[0]}, which is not in the archive", remedy=_AGAIN
-        )
-    at = pc.index_in(index["file_name"], value_set=names)
-    found = pc.take(pa.array(labels.values(), pa.string()), at)
-    column = pc.if_else(is_val, found, index["wnid"])
-    return index.set_column(index.schema.get_field_index("wnid"), INDEX.field("wnid"), column)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from imagenet_etl.datasets.base import WNID
 from imagenet_etl.errors import ConfigError, KeyExists
-from imagenet_etl.files import make_folders, publish_file, typed_os_errors
+from imagenet_etl.files import make_folders, publish_file, publish_folder, typed_os_errors
 
 _SUFFIXES = {".jpeg", ".jpg"}
 _EDGES = (300, 600)
@@ -59,14 +59,33 @@ def new_file(path: Path) -> Iterator[Path]:
         KeyExists: It is there already.
         NotWritable, NotEnoughSpace: It cannot be written.
     """
+    with _staged(path) as staged:
+        yield staged
+        publish_file(staged, path.absolute())
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill; after the block, and only then, it bears its own name.
+
+    Raises:
+        KeyExists: It is there already.
+        NotWritable, NotEnoughSpace: It cannot be written.
+    """
+    with _staged(path) as staged:
+        staged.mkdir()
+        yield staged
+        publish_folder(staged, path.absolute())
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
     with typed_os_errors(str(path)):
         if path.exists():
             raise KeyExists(f"{path} exists already", remedy="Remove it, or choose another name")
         make_folders(path.absolute().parent)
         with tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
-            staged = Path(folder) / path.name
-            yield staged
-            publish_file(staged, path.absolute())
+            yield Path(folder) / path.name
 
 
 @dataclass(frozen=True)

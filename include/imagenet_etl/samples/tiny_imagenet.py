@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from imagenet_etl.errors import ConfigError
 from imagenet_etl.samples.images import SampleSize, new_file, sample_images
 
 EDGE = 64
@@ -13,7 +14,12 @@ _EPOCH = (2015, 2, 10, 0, 0, 0)
 
 
 def build_tiny_imagenet(
-    out: Path, images: Path | None, size: SampleSize, *, stored: bool = False
+    out: Path,
+    images: Path | None,
+    size: SampleSize,
+    *,
+    stored: bool = False,
+    layout: str = "archives",
 ) -> None:
     """Write a zip with the folders, names and text files of the official one.
 
@@ -24,11 +30,19 @@ def build_tiny_imagenet(
         images: Folder or tar of JPEGs; None to generate images.
         size: How many classes and images.
         stored: Whether members are stored rather than deflated.
+        layout: Not to be asked for: the set is one zip wherever it comes from.
 
     Raises:
-        ConfigError: There are too few images.
+        ConfigError: There are too few images, or another layout is asked for.
         KeyExists: ``out`` is there already.
     """
+    if layout != "archives":
+        raise ConfigError(
+            "--layout has no effect on a sample of tiny_imagenet",
+            expected="archives",
+            found=layout,
+            remedy="Leave --layout out",
+        )
     pool = sample_images(images, size.labelled + size.test, size.classes, EDGE)
     files = pool.files
     wnids = pool.wnids

@@ -24,7 +24,7 @@ def test_the_index_is_passed_on_without_a_copy(tmp_path):
 def test_classes_are_the_wnids_found_in_sorted_order(tmp_path):
     build = train_build(tmp_path, train_tar(tmp_path / ARCHIVE, CLASSES))
     receipt = run_stages(build, "restructure_val")["restructure_val"]
-    assert receipt.facts == {"classes": [[wnid, ""] for wnid in sorted(CLASSES)]}
+    assert [entry["wnid"] for entry in receipt.facts["classes"]] == sorted(CLASSES)
     assert receipt.counts == {"val_labels": 0}
 
 

@@ -137,5 +137,11 @@ def test_impossible_sizes_are_refused(size):
         SampleSize(*size)
 
 
+def test_another_layout_is_refused_for_a_set_that_has_one(tmp_path):
+    with pytest.raises(ConfigError, match="--layout has no effect on a sample of tiny_imagenet"):
+        build_tiny_imagenet(tmp_path / "s.zip", None, SIZE, layout="tree")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_there_is_a_sample_for_every_dataset():
     assert SAMPLES.keys() == DATASETS.keys()
