@@ -7,17 +7,17 @@ from imagenet_operators import (
     BackUpToS3Operator,
     DownloadOperator,
     EbsSnapshotOperator,
+    FilterClassesOperator,
     PackOperator,
     PlanShardsOperator,
     PublishOperator,
+    ReportOperator,
     RestructureValOperator,
     UntarOperator,
     VerifyOperator,
 )
 from imagenet_operators.dag import defaults, documentation, schedule
 from imagenet_operators.form import form
-
-DATASET = Asset("tiny_imagenet")
 
 
 @dag(
@@ -33,18 +33,20 @@ DATASET = Asset("tiny_imagenet")
 )
 def tiny_imagenet():
     """Chain the stages; each finds what it needs by the receipts of those before it."""
-    verified = VerifyOperator(task_id="verify", pool="cpu")
-    backup = BackUpToS3Operator(task_id="back_up_to_s3", pool="network")
-    snapshot = EbsSnapshotOperator(task_id="snapshot_ebs")
     chain(
         DownloadOperator(task_id="download", pool="network"),
         UntarOperator(task_id="untar"),
         RestructureValOperator(task_id="restructure_val"),
+        FilterClassesOperator(task_id="filter_classes"),
         PlanShardsOperator(task_id="plan_shards"),
         PackOperator(task_id="pack", pool="cpu"),
-        verified,
-        [backup, snapshot],
-        PublishOperator(task_id="publish", asset=DATASET),
+        VerifyOperator(task_id="verify", pool="cpu"),
+        ReportOperator(task_id="report"),
+        [
+            BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),
+            EbsSnapshotOperator(task_id="snapshot_ebs"),
+        ],
+        PublishOperator(task_id="publish", asset=Asset("tiny_imagenet")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from imagenet_etl.errors import RecordError
 from imagenet_etl.joining import NewTree, join_segments
+from imagenet_etl.labels.ilsvrc import META_BIN
 from imagenet_etl.labels.side_files import read_side_files
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
@@ -42,7 +44,8 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
             if item["name"].startswith("tree/"):
                 tree.outputs.append(Output(**item | {"name": item["name"][len("tree/") :]}))
     join_segments(tree, segments)
-    _add_records(tree, segments)
+    class_counts = _add_records(tree, segments)
+    _add_classes(tree)
     bad = [item for receipt in receipts for item in receipt["quarantined"]]
     repaired = [item for receipt in receipts for item in receipt["repaired"]]
     _add_texts(tree, bad, repaired)
@@ -53,7 +56,7 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
         | left_out
         | {"classes": len(plan.facts["classes"]), "bytes_written_twice": tree.written_twice},
         outputs=tuple(sorted(tree.outputs, key=lambda output: output.name)),
-        facts={"repaired": repaired[:LISTED]},
+        facts={"repaired": repaired[:LISTED], "class_counts": class_counts},
         quarantined=tuple(bad),
         base=tree.base,
         identity=place.digest,  # the version is named after it, whatever its bytes
@@ -77,15 +80,34 @@ def _count(segments: list[Segment], receipts: Receipts) -> dict[str, int]:
     return counts
 
 
-def _add_records(tree: NewTree, segments: list[Segment]) -> None:
-    """Write ``records.parquet``, and each loose format's ``files.parquet``, by segments."""
+def _add_records(tree: NewTree, segments: list[Segment]) -> dict[str, dict[str, int]]:
+    """Write ``records.parquet``, and each loose format's ``files.parquet``, by segments.
+
+    Returns:
+        The number of records by split and class.
+    """
     records = tree.place.scratch()
-    write_batches(records, RECORDS, _records(tree, segments))
+    counts: Counter[tuple[str, str]] = Counter()
+    write_batches(records, RECORDS, _counted(_records(tree, segments), counts))
     tree.add("records.parquet", records)
     for output in sorted(LOOSE_FORMATS & set(tree.place.build.settings.outputs)):
         path = tree.place.scratch()
         write_batches(path, LOOSE_FILES, _loose_files(_records(tree, segments), output))
         tree.add(loose_table(output), path)
+    by_split: dict[str, dict[str, int]] = {}
+    for (split, wnid), count in sorted(counts.items()):
+        by_split.setdefault(split, {})[wnid] = count
+    return by_split
+
+
+def _counted(tables: Iterable[pa.Table], counts: Counter[tuple[str, str]]) -> Iterator[pa.Table]:
+    """Hand tables of records on, adding up the records of one output by split and class."""
+    for table in tables:
+        one = table.filter(pc.equal(table["output"], table["output"][0])) if len(table) else table
+        grouped = one.group_by(["split", "wnid"], use_threads=False).aggregate([([], "count_all")])
+        for row in grouped.to_pylist():
+            counts[row["split"], row["wnid"]] += row["count_all"]
+        yield table
 
 
 def _records(tree: NewTree, segments: list[Segment]) -> Iterator[pa.Table]:
@@ -101,11 +123,31 @@ def _loose_files(tables: Iterable[pa.Table], output: str) -> Iterator[pa.Table]:
         yield pa.table([name, rows["bytes"], rows["sha256"]], schema=LOOSE_FILES)
 
 
-def _add_texts(tree: NewTree, bad: list[dict[str, Any]], repaired: list[dict[str, Any]]) -> None:
+def _add_classes(tree: NewTree) -> None:
+    """Write what tells of the classes, for people, Caffe and torchvision."""
     place = tree.place
     classes = place.done["plan_shards"].facts["classes"]
-    lines = [f"{label}\t{wnid}\t{names}\n" for label, (wnid, names) in enumerate(classes)]
-    tree.add_text("classes.tsv", "label\twnid\tnames\n" + "".join(lines))
+    lines = [
+        f"{label}\t{one['wnid']}\t{one['ilsvrc_id'] or ''}\t{one['names']}\n"
+        for label, one in enumerate(classes)
+    ]
+    tree.add_text("classes.tsv", "label\twnid\tilsvrc_id\tnames\n" + "".join(lines))
+    if any(one["names"] for one in classes):
+        # Caffe's own list: line n names the class with label n.
+        lines = [f"{one['wnid']} {one['names']}\n" for one in classes]
+        tree.add_text("synset_words.txt", "".join(lines))
+    labelled = place.done["restructure_val"]
+    if "imagefolder" in place.build.settings.outputs and any(
+        output.name == META_BIN for output in labelled.outputs
+    ):
+        content = place.build.storage.read(labelled.key_of(META_BIN)) or b""
+        splits = place.done["download"].facts["splits"]
+        for folder in ("", *(f"{split}/" for split in splits)):
+            tree.add_text(f"imagefolder/{folder}{META_BIN}", content)
+
+
+def _add_texts(tree: NewTree, bad: list[dict[str, Any]], repaired: list[dict[str, Any]]) -> None:
+    place = tree.place
     rows = [f"{b['path']}\t{b['wnid']}\t{b['offset']}\t{_one_line(b['reason'])}\n" for b in bad]
     tree.add_text("quarantine.tsv", "path\twnid\toffset\treason\n" + "".join(rows))
     rows = [f"{one['path']}\t{one['wnid']}\t{one['offset']}\n" for one in repaired]

@@ -13,6 +13,7 @@ from imagenet_etl import leases
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
+from imagenet_etl.download.login import Login
 from imagenet_etl.errors import (
     Cancelled,
     CloudError,
@@ -49,7 +50,8 @@ class Build:
         facts: The dataset's facts.
         storage: Where data lives.
         owner: Who holds the locks.
-        aws: Makes AWS clients; only the cloud stages call it.
+        aws: Makes AWS clients; only the cloud stages and sources in buckets call it.
+        login: Returns what the publisher asks for; called when something has to be fetched.
         check_owner: Raises ``LeaseLost`` when another run took the version over; called before
             anything is given a final name or called done.
     """
@@ -59,6 +61,7 @@ class Build:
     storage: Storage
     owner: leases.Owner
     aws: AwsClient
+    login: Callable[[], Login] = Login
     check_owner: Callable[[], None] = _no_lock
 
     def client(self, service: str) -> Any:
@@ -96,18 +99,15 @@ class Build:
         return f"{self.work}/locks/{name}"
 
     @contextmanager
-    def locked(
-        self, *, hand_on: bool = False, will_retry: bool = False, beside_others: bool = False
-    ) -> Iterator[Build]:
+    def locked(self, *, hand_on: bool = False, will_retry: bool = False) -> Iterator[Build]:
         """Own the dataset version for the block, and clean up after dead predecessors.
 
         Yields this build with a ``check_owner`` that looks whether it still owns the version.
+        Tasks of the run that are at work at the same time keep the lock, however this block ends.
 
         Args:
             hand_on: On success keep the lock parked for the run's next task, else release it.
             will_retry: On a transient error keep it parked for the next try, else release it.
-            beside_others: Tasks of the run may be at work at the same time: an error of any kind
-                must not release it under them.
 
         Raises:
             AlreadyRunning: Another live run owns it.
@@ -115,16 +115,16 @@ class Build:
         with typed_os_errors(self.storage.url):
             lease = leases.acquire(self.storage, self.lock_key, self.owner, shared=True)
             self.storage.sweep_staging()
-        keep = beside_others
+        keep = False
         try:
             with leases.kept_alive(self.storage, lease):
                 yield replace(self, check_owner=lease.check)
             keep = hand_on
         except (NothingToDo, StillPending):
-            keep = keep or hand_on
+            keep = hand_on
             raise
         except (TransientError, Cancelled):
-            keep = keep or will_retry
+            keep = will_retry
             raise
         finally:
             # On a full disk giving the lock back needs the room that staging takes.
@@ -147,7 +147,12 @@ def open_storage(data_dir: str) -> Storage:
     return LocalStorage(Path(data_dir))
 
 
-def new_build(settings: Settings, owner: leases.Owner, aws: AwsClient) -> Build:
+def new_build(
+    settings: Settings,
+    owner: leases.Owner,
+    aws: AwsClient,
+    login: Callable[[], Login] = Login,
+) -> Build:
     """Assemble a build from settings.
 
     Raises:
@@ -164,7 +169,7 @@ def new_build(settings: Settings, owner: leases.Owner, aws: AwsClient) -> Build:
                 f"images of {name} would have {width}x{height} pixels",
                 expected=f"at most {facts.max_pixels:,} of them",
             )
-    return Build(settings, facts, open_storage(settings.data_dir), owner, aws)
+    return Build(settings, facts, open_storage(settings.data_dir), owner, aws, login)
 
 
 def freeze_settings(

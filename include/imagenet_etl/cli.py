@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -17,7 +18,9 @@ from typing import Any, NoReturn
 
 from imagenet_etl.build import Build, new_build
 from imagenet_etl.cli_options import add_settings, settings_of
+from imagenet_etl.cli_sample import add_sample
 from imagenet_etl.datasets import DATASETS
+from imagenet_etl.download.login import login_from_environment
 from imagenet_etl.errors import (
     Cancelled,
     ConfigError,
@@ -38,8 +41,7 @@ from imagenet_etl.pipeline import (
     run_stage,
 )
 from imagenet_etl.pool import workers_ready
-from imagenet_etl.registry import publish
-from imagenet_etl.samples import SAMPLES, SampleSize
+from imagenet_etl.publishing import publish_version
 from imagenet_etl.selection import parse_group
 from imagenet_etl.verify import verify_folder
 
@@ -102,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     register = commands.add_parser("publish", help="enter the verified version into the registry")
     add_settings(register)
     register.set_defaults(run=_publish_command)
-    _add_sample(commands)
+    add_sample(commands)
     return parser
 
 
@@ -112,55 +114,13 @@ def _summary(docstring: str) -> str:
     return line[:1].lower() + line[1:]
 
 
-def _add_sample(commands: Any) -> None:
-    sample = commands.add_parser(
-        "sample", help="build a miniature archive in a dataset's official layout"
-    )
-    size = SampleSize()
-    add = sample.add_argument
-    add("dataset", choices=sorted(SAMPLES), metavar="DATASET", help=" or ".join(SAMPLES))
-    add("--out", type=Path, required=True, metavar="FILE", help="the archive to write")
-    add("--images", type=Path, metavar="DIR_OR_TAR", help="images to use, generated ones if absent")
-    add("--classes", type=int, default=size.classes, metavar="N", help="(default: %(default)s)")
-    add(
-        "--train",
-        type=int,
-        default=size.train,
-        metavar="N",
-        help="training images a class (default: %(default)s)",
-    )
-    add(
-        "--val",
-        type=int,
-        default=size.val,
-        metavar="N",
-        help="validation images a class, tiny_imagenet only (default: %(default)s)",
-    )
-    add(
-        "--test",
-        type=int,
-        default=size.test,
-        metavar="N",
-        help="unlabelled images in all, tiny_imagenet only (default: %(default)s)",
-    )
-    add(
-        "--stored",
-        action="store_true",
-        help="store members instead of deflating them, tiny_imagenet only",
-    )
-    sample.set_defaults(run=_sample)
-
-
-def _sample(args: argparse.Namespace) -> None:
-    size = SampleSize(args.classes, args.train, args.val, args.test)
-    SAMPLES[args.dataset](args.out, args.images, size, stored=args.stored)
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:,.1f} MB")
-
-
 def _build(args: argparse.Namespace) -> Build:
-    # Without a token two commands at once are two runs.
-    owner = Owner(run=f"cli-{args.run_token or uuid.uuid4().hex[:12]}")
-    return new_build(settings_of(args), owner, _aws_client)
+    # Without a token two commands at once are two runs; with one they are two claims of a run.
+    unique = uuid.uuid4().hex[:12]
+    owner = Owner(run=f"cli-{args.run_token or unique}", claim=unique)
+    return new_build(
+        settings_of(args), owner, _aws_client, lambda: login_from_environment(os.environ)
+    )
 
 
 def _aws_client(service: str) -> Any:
@@ -170,7 +130,7 @@ def _aws_client(service: str) -> Any:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    with _build(args).locked(beside_others=bool(args.run_token)) as build:
+    with _build(args).locked(will_retry=bool(args.run_token)) as build:
         will_pack = find_receipt(build, "pack") is None
         with workers_ready(WORKER, build.settings.worker_count() if will_pack else 0):
             for name in build.facts.stages:
@@ -186,14 +146,8 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _publish(build: Build) -> None:
     """Enter the version into the registry and print where it is."""
-    verified = receipts_up_to(build, "verify")["verify"]
-    publish(
-        build,
-        verified,
-        backup=find_receipt(build, "back_up_to_s3"),
-        snapshot=find_receipt(build, "snapshot_ebs"),
-    )
-    print(verified.facts["path"])
+    publish_version(build)
+    print(receipts_up_to(build, "verify")["verify"].facts["path"])
 
 
 def _publish_command(args: argparse.Namespace) -> None:
@@ -209,7 +163,7 @@ def _one_stage(args: argparse.Namespace) -> None:
         return
     # Other commands of the run may be at work, or follow: only prepare and publish end it.
     is_part = bool(args.run_token)
-    with _build(args).locked(hand_on=is_part, beside_others=is_part) as build:
+    with _build(args).locked(hand_on=is_part, will_retry=is_part) as build:
         if args.stage == "pack" and args.group:
             _pack_group(build, args.group)
         else:
@@ -233,5 +187,11 @@ def _run_and_tell(build: Build, name: str) -> None:
         except StillPending as pending:
             log.info("%s; waiting", pending)
             time.sleep(_POLL_S)
+    if outcome.idle:
+        log.info("%-16s skipped: %s", name, outcome.idle)
+        return
+    if "text" in outcome.receipt.facts:
+        log.info("\n%s", outcome.receipt.facts["text"])
+        return
     state = "nothing to do" if outcome.reused else f"done in {outcome.receipt.seconds:.1f} s"
     log.info("%-16s %s: %s", name, state, outcome.told())

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS, Settings
-from imagenet_etl.datasets import DATASETS
+from imagenet_etl.config import (
+    BOUNDS,
+    EXPECTATIONS,
+    FORMATS,
+    KEEP_ARCHIVES,
+    LABEL_ORDERS,
+    Settings,
+)
+from imagenet_etl.datasets import DATASETS, facts_of
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.images.geometry import MODES
 from imagenet_etl.images.spec import SUBSAMPLINGS
@@ -21,6 +28,7 @@ def add_settings(parser: argparse.ArgumentParser, metavar: str = "DATASET") -> N
     """Add the dataset and all its settings."""
     parser.add_argument("dataset", metavar=metavar, help=" or ".join(DATASETS))
     _add_places(parser)
+    _add_labels(parser)
     _add_images(parser)
     _add_records(parser)
     add = parser.add_argument_group("cloud").add_argument
@@ -36,14 +44,30 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "--source",
         action="append",
         default=[],
-        metavar="ARCHIVE=PATH_OR_URL",
-        help="where an archive is, in place of its publisher's URL; may end in #sha256=HEX",
+        metavar="[ARCHIVE=]PATH_OR_URL",
+        help="where an archive is, in place of its publisher's URL, or what holds all of them: a "
+        "folder of archives, an unpacked tree, a zip; may end in #sha256=HEX",
+    )
+    add(
+        "--split",
+        action="append",
+        default=[],
+        metavar="SPLIT",
+        help="prepare this split alone; may be given several times (default: all, or those of the "
+        "archives that are given)",
     )
     add(
         "--expect",
         choices=EXPECTATIONS,
         default="published",
         help="demand the published counts and digests, or take any (for samples)",
+    )
+    add(
+        "--keep-archives",
+        choices=KEEP_ARCHIVES,
+        default="always",
+        help="when archives that were fetched are deleted: once the version is verified (never "
+        "kept), once it is backed up, or not (default: %(default)s)",
     )
     add("--version", default="", metavar="NAME", help="name of the version (default: a digest)")
     add(
@@ -55,6 +79,29 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "share its lock and may run at once",
     )
     _add_number(group, "workers", 0, "packing processes; 0 for one a core")
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("labels").add_argument
+    add(
+        "--label-order",
+        choices=LABEL_ORDERS,
+        default="wnid",
+        help="count labels by sorted wnid, as torchvision and Caffe do, or by the devkit's ids "
+        "(default: %(default)s)",
+    )
+    for name, text in (
+        ("keep", "keep this class and no other"),
+        ("drop", "leave this class out"),
+    ):
+        add(
+            f"--{name}-class",
+            action="append",
+            default=[],
+            dest=f"{name}_classes",
+            metavar="WNID",
+            help=f"{text}; may be given several times",
+        )
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +157,11 @@ def _add_records(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let imagefolder write more than 250,000 files",
     )
+    add(
+        "--hardlink",
+        action="store_true",
+        help="let imagefolder's files be hard links to those of an unpacked source",
+    )
 
 
 def _add_number(
@@ -142,7 +194,11 @@ def settings_of(args: argparse.Namespace) -> Settings:
         dataset=args.dataset,
         data_dir=_absolute(data_dir),
         version=args.version,
-        sources=dict(_source(item) for item in args.source),
+        sources=_sources(args.dataset, args.source),
+        splits=tuple(args.split),
+        label_order=args.label_order,
+        keep_classes=tuple(args.keep_classes),
+        drop_classes=tuple(args.drop_classes),
         formats=tuple(dict.fromkeys(args.formats or ["recordio"])),
         resize=args.resize,
         upscale=args.upscale,
@@ -160,16 +216,30 @@ def settings_of(args: argparse.Namespace) -> Settings:
         expect=args.expect,
         workers=args.workers,
         allow_loose_files=args.allow_loose_files,
+        hardlink=args.hardlink,
+        keep_archives=args.keep_archives,
         s3_uri=args.s3_uri,
         ebs_volume_id=args.ebs_volume_id,
     )
 
 
-def _source(item: str) -> tuple[str, str]:
-    name, equals, place = item.partition("=")
-    if not equals:
-        raise ConfigError(f"--source {item!r}", expected="ARCHIVE=PATH_OR_URL")
-    return name, _absolute(place)
+def _sources(dataset: str, items: list[str]) -> dict[str, str]:
+    """Return the sources by the archive that each is for.
+
+    Raises:
+        ConfigError: One names no archive of the dataset, or two are for one.
+    """
+    facts = facts_of(dataset)
+    sources: dict[str, str] = {}
+    for item in items:
+        name, equals, place = item.partition("=")
+        # A path may hold an equals sign as well; an archive's name holds no slash.
+        if not equals or "/" in name:
+            name, place = facts.archive_at(item), item
+        if name in sources:
+            raise ConfigError(f"--source for {name} twice", expected="one source an archive")
+        sources[facts.archive(name).name] = _absolute(place)
+    return sources
 
 
 def _absolute(place: str) -> str:

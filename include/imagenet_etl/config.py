@@ -126,11 +126,11 @@ class Settings:
         for archive, place in self.sources.items():
             # Relative to what? Tasks and their retries run on different machines.
             _require(_is_place(place), f"sources[{archive}]", place, "an absolute path or a URL")
-        self._check_images()
-        self._check_ratios()
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             _require(value in allowed, name, value, " or ".join(allowed))
+        self._check_images()
+        self._check_ratios()
         self._check_classes()
         ok = not self.version or bool(_VERSION.fullmatch(self.version))
         _require(

@@ -146,7 +146,7 @@ def _build_databases(tree: NewTree, item: Format, segments: list[Segment]) -> No
         if split == "train":
             _add_mean(tree, item, sums, listed)
     classes = tree.place.done["plan_shards"].facts["classes"]
-    tree.add_text(f"{item.name}/labels.txt", "".join(f"{wnid}\n" for wnid, _ in classes))
+    tree.add_text(f"{item.name}/labels.txt", "".join(f"{entry['wnid']}\n" for entry in classes))
 
 
 def _add_mean(tree: NewTree, item: Format, sums: list[Path], records: int) -> None:

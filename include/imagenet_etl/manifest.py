@@ -17,7 +17,7 @@ from imagenet_etl.errors import DatasetDamaged
 from imagenet_etl.files import check_schema, digest_of, pretty_json
 
 MANIFEST = "manifest.json"
-MANIFEST_SCHEMA = 2
+MANIFEST_SCHEMA = 3
 _DIGEST = "content_sha256"
 _RESTORE = "Restore it from the backup, or remove the version and build it again"
 
@@ -45,6 +45,7 @@ class Manifest:
         settings: The settings that decided the content.
         notes: What a reader must know, such as splits that were left out.
         counts: Images expected, packed, quarantined, left out; classes; by split and treatment.
+        class_counts: Packed images by split and wnid.
         quarantined: The images that were left out as bad.
         repaired: The first thousand images that no trainer could have read as they were: CMYK,
             16 bit, or not what their name says; ``repaired.tsv`` lists all.
@@ -62,6 +63,7 @@ class Manifest:
     settings: dict[str, Any]
     notes: list[str]
     counts: dict[str, int]
+    class_counts: dict[str, dict[str, int]]
     quarantined: tuple[dict[str, Any], ...]
     repaired: list[dict[str, Any]]
     tools: dict[str, str]

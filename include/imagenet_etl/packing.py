@@ -124,7 +124,7 @@ def _adopt(place: Place, published: Manifest) -> Result:
     return Result(
         counts=published.counts,
         outputs=tuple(outputs),
-        facts={"repaired": published.repaired},
+        facts={"repaired": published.repaired, "class_counts": published.class_counts},
         quarantined=published.quarantined,
         base=base,
         identity=place.digest,
@@ -223,6 +223,7 @@ def _pack_job(place: Place) -> PackJob:
         archives=place.done["download"].facts["archives"],
         outputs={name: spec.canonical() for name, spec in settings.outputs.items()},
         max_pixels=place.build.facts.max_pixels,
+        hardlink=settings.hardlink,
     )
 
 

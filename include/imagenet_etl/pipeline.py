@@ -10,29 +10,52 @@ from typing import Any
 from imagenet_etl.aws.s3_backup import back_up_to_s3, backup_is_there
 from imagenet_etl.aws.snapshot import snapshot_ebs, snapshot_is_there
 from imagenet_etl.build import Build
-from imagenet_etl.download.stage import archives_unchanged, download, folders_whole
+from imagenet_etl.class_filter import FILTER_SETTINGS, filter_classes, why_not_filtered
+from imagenet_etl.download.archive import noted, verified_archive
+from imagenet_etl.download.notes import Note
+from imagenet_etl.download.sources import sources_of
+from imagenet_etl.download.stage import (
+    archives_there,
+    archives_unchanged,
+    download,
+    folders_whole,
+    sources_unchanged,
+)
 from imagenet_etl.download.urls import mask_url
-from imagenet_etl.errors import ConfigError, StageNotDone
+from imagenet_etl.errors import ConfigError, NothingToDo, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.restructure import restructure_val
 from imagenet_etl.packing import pack, pack_group, tree_is_whole
 from imagenet_etl.receipts import Receipt, stage_digest_of
-from imagenet_etl.selection import Group, plan_shards
+from imagenet_etl.report import report
+from imagenet_etl.selection import Group, groups_of, plan_shards
 from imagenet_etl.stage import Place, Stage
 from imagenet_etl.untar import untar
-from imagenet_etl.verify import PACK_SETTINGS, PLAN_SETTINGS, verify
+from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, PLAN_SETTINGS, verify
+
+
+def _can_go_on(build: Build, receipt: Receipt) -> bool:
+    """Return whether nothing upstream has changed, and no archive that was let go is needed."""
+    return (
+        folders_whole(build, receipt)
+        and (archives_there(build, receipt) or find_receipt(build, "verify") is not None)
+        and sources_unchanged(build)
+    )
+
 
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("download", 2, ("sources", "expect"), download, still_true=archives_unchanged,
-              is_whole=folders_whole),
-        Stage("untar", 2, ("expect",), untar),
-        Stage("restructure_val", 2, (), restructure_val),
-        Stage("plan_shards", 2, PLAN_SETTINGS, plan_shards),
-        Stage("pack", 2, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
-        Stage("verify", 2, (), verify, is_whole=tree_is_whole),
+        Stage("download", 3, ("sources", "splits", "expect"), download,
+              still_true=archives_unchanged, is_whole=_can_go_on),
+        Stage("untar", 3, ("expect",), untar),
+        Stage("restructure_val", 3, ("expect", *LABEL_SETTINGS), restructure_val),
+        Stage("filter_classes", 1, FILTER_SETTINGS, filter_classes, why_idle=why_not_filtered),
+        Stage("plan_shards", 3, PLAN_SETTINGS, plan_shards),
+        Stage("pack", 3, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
+        Stage("verify", 3, (), verify, is_whole=tree_is_whole),
+        Stage("report", 1, (), report),
         Stage("back_up_to_s3", 1, ("s3_uri",), back_up_to_s3, after="verify",
               still_true=backup_is_there),
         Stage("snapshot_ebs", 1, ("ebs_volume_id",), snapshot_ebs, after="verify",
@@ -43,10 +66,11 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stage's receipt, and whether it was there already."""
+    """A stage's receipt, whether it was there already, and why it had nothing to do by itself."""
 
     receipt: Receipt
     reused: bool
+    idle: str = ""
 
     def told(self) -> str:
         """Return the counts in words."""
@@ -71,9 +95,39 @@ def run_stage(build: Build, name: str) -> Outcome:
         done = _receipts_before(build, stage)
         place = _place(build, stage, done)
         receipt = _valid_receipt(place, stage)
+        idle = stage.why_idle(build.settings)
         if receipt is not None and stage.is_whole(build, receipt):
-            return Outcome(receipt, reused=True)
-        return Outcome(_run(place, stage), reused=False)
+            return Outcome(receipt, reused=True, idle=idle)
+        return Outcome(_run(place, stage), reused=False, idle=idle)
+
+
+def run_download_of(build: Build, archive: str) -> Note:
+    """Fetch or verify one archive; who finds all of them verified completes the stage.
+
+    Any number of processes of a run may do this at once, each for an archive of its own. Where one
+    source holds everything, the first of the archives that it stands for stands for it.
+
+    Returns:
+        The archive's note.
+
+    Raises:
+        NothingToDo: The stage is done, or the run needs no such archive.
+        EtlError: Whatever fetching raises.
+    """
+    stage = _stage("download")
+    with typed_os_errors(build.storage.url):
+        place = _place(build, stage, {})
+        receipt = _valid_receipt(place, stage)
+        if receipt is not None and stage.is_whole(build, receipt):
+            raise NothingToDo(f"the receipt is valid: {counts_in_words(receipt.counts)}")
+        sources = sources_of(build)
+        mine = sources.of(archive)
+        if mine is None:
+            raise NothingToDo(f"this run needs no {archive} of its own")
+        note, _ = verified_archive(build, mine.archive, source=mine.place)
+        if all(noted(build, s.archive, source=s.place) for s in sources.archives):
+            _run(place, stage)
+        return note
 
 
 def run_pack_group(build: Build, group: Group) -> dict[str, int]:
@@ -90,6 +144,19 @@ def run_pack_group(build: Build, group: Group) -> dict[str, int]:
         if receipt is not None and stage.is_whole(build, receipt):
             return {"segments": 0, "images": 0, "quarantined": 0}
         return pack_group(place, group)
+
+
+def groups_to_pack(build: Build) -> list[str]:
+    """Return the groups, as ``I/N``, that packing may be shared out by; none when it is done.
+
+    Raises:
+        StageNotDone: The plan has no valid receipt.
+    """
+    plan = receipts_up_to(build, "plan_shards")["plan_shards"]
+    packed = find_receipt(build, "pack")
+    if packed is not None and _stage("pack").is_whole(build, packed):
+        return []
+    return [str(group) for group in groups_of(plan.counts["segments"])]
 
 
 def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:

@@ -22,7 +22,7 @@ class Announcement:
     """What ``publish`` did.
 
     Attributes:
-        entry: The version's entry, with its name as ``version``.
+        entry: The version's entry, with its name as ``version`` and that of its ``dataset``.
         is_new: The version was not announced yet, or only by an earlier try of this very run.
         changed: Anything in the entry changed, for example a backup was added.
     """
@@ -56,6 +56,7 @@ def publish(
     version = verified.facts["version"]
     entry = {
         "path": f"{build.published}/{version}",
+        "formats": {name: f"{verified.facts['path']}/{name}" for name in build.settings.outputs},
         "manifest_sha256": verified.facts["manifest_sha256"],
         "counts": verified.counts,
     }
@@ -80,7 +81,8 @@ def publish(
             build.storage.put(key, pretty_json(registry))
     finally:
         lease.release()
-    return Announcement({"version": version} | merged, is_new, merged != known)
+    named = {"dataset": build.facts.name, "version": version} | merged
+    return Announcement(named, is_new, merged != known)
 
 
 def _read(build: Build, key: str) -> dict[str, Any]:

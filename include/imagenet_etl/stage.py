@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imagenet_etl.build import Build
+from imagenet_etl.config import Settings
 from imagenet_etl.digests import digest_object
 from imagenet_etl.errors import KeyExists
 from imagenet_etl.files import hash_file
@@ -96,6 +97,7 @@ class Stage:
         tools: Versions of the codecs that decide the result.
         still_true: Tells whether the result that a receipt notes is still there; cheap.
         is_whole: Looks closer, before the stage itself is passed over as done.
+        why_idle: Why a stage of the chain only hands on what it got; nothing when it has work.
     """
 
     name: str
@@ -106,3 +108,4 @@ class Stage:
     tools: Callable[[], dict[str, str]] = dict
     still_true: Callable[[Build, Receipt], bool] = outputs_intact
     is_whole: Callable[[Build, Receipt], bool] = lambda _build, _receipt: True
+    why_idle: Callable[[Settings], str] = lambda _settings: ""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagenet_etl.check import Tree, check_tree
+from imagenet_etl.class_filter import FILTER_SETTINGS
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
@@ -18,8 +19,13 @@ from imagenet_etl.storage import LocalStorage
 PACK_SETTINGS = ("outputs", "version", "expect")
 """The settings that pack reads."""
 
+LABEL_SETTINGS = ("label_order",)
+"""The settings that restructure_val reads, beside the expectation."""
+
 PLAN_SETTINGS = ("shards", "val_shards", "seed", "train_ratio", "test_ratio")
 """The settings that plan_shards reads."""
+
+_SETTINGS = (*PACK_SETTINGS, *LABEL_SETTINGS, *FILTER_SETTINGS, *PLAN_SETTINGS)
 
 
 def verify(place: Place) -> Result:
@@ -100,7 +106,6 @@ def make_manifest(place: Place) -> Manifest:
         {"name": name, "size": ref["size"], **download.facts["digests"][name]}
         for name, ref in download.facts["archives"].items()
     ]
-    plan_settings = settings.select(PLAN_SETTINGS)
     return Manifest(
         dataset=facts.name,
         version=version_of(settings, packed.stage_digest),
@@ -108,9 +113,10 @@ def make_manifest(place: Place) -> Manifest:
         licence=facts.licence,
         terms_url=facts.terms_url,
         archives=archives,
-        settings=settings.select(PACK_SETTINGS) | plan_settings,
+        settings=settings.select(_SETTINGS),
         notes=_notes(place),
         counts=packed.counts,
+        class_counts=packed.facts["class_counts"],
         quarantined=packed.quarantined,
         repaired=packed.facts["repaired"],
         tools=packed.tools,
@@ -119,20 +125,36 @@ def make_manifest(place: Place) -> Manifest:
 
 
 def _notes(place: Place) -> list[str]:
-    facts, counts = place.build.facts, place.done["pack"].counts
-    notes = [
+    facts, counts, done = place.build.facts, place.done["pack"].counts, place.done
+    splits = done["download"].facts["splits"]
+    notes = [f"{name} was {layout}." for name, layout in done["untar"].facts["layouts"].items()]
+    notes += [
         f"The {counts[f'left_out_{split}']:,} images of split {split!r} have no published labels "
         "and are left out."
         for split in facts.unlabelled
+        if split in splits
     ]
+    notes += [
+        f"Split {split!r} was not asked for and is left out."
+        for split in done["download"].facts["left_out"]
+    ]
+    dropped = done["filter_classes"].counts["dropped_classes"]
+    if dropped:
+        notes.append(f"{dropped:,} classes are left out, as keep_classes and drop_classes say.")
     if place.build.settings.expect == "any":
-        same = place.done["untar"].facts["published_counts"]
+        same = done["untar"].facts["published_counts"]
         found = "equal the published ones" if same else "differ from the published ones"
         notes.append(
             f"Built with --expect any: archive digests were not compared with the published ones, "
             f"and the numbers of images {found} ({facts.expected} in {facts.classes} classes)."
         )
-    names = {output.name for output in place.done["pack"].outputs}
+    names = {output.name for output in done["pack"].outputs}
+    if (
+        facts.labels == "devkit"
+        and "imagefolder/files.parquet" in names
+        and not any(name.endswith("/meta.bin") for name in names)
+    ):
+        notes.append("imagefolder has no meta.bin, since nothing tells the names of the classes.")
     if "lmdb/labels.txt" in names and f"lmdb/{MEAN}" not in names:
         notes.append("lmdb has no mean image, since its images are not surely of one size.")
     return notes

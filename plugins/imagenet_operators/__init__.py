@@ -3,9 +3,11 @@
 from imagenet_operators.back_up_to_s3 import BackUpToS3Operator
 from imagenet_operators.download import DownloadOperator
 from imagenet_operators.ebs_snapshot import EbsSnapshotOperator
+from imagenet_operators.filter_classes import FilterClassesOperator
 from imagenet_operators.pack import PackOperator
 from imagenet_operators.plan_shards import PlanShardsOperator
 from imagenet_operators.publish import PublishOperator
+from imagenet_operators.report import ReportOperator
 from imagenet_operators.restructure_val import RestructureValOperator
 from imagenet_operators.untar import UntarOperator
 from imagenet_operators.verify import VerifyOperator
@@ -14,9 +16,11 @@ __all__ = [
     "BackUpToS3Operator",
     "DownloadOperator",
     "EbsSnapshotOperator",
+    "FilterClassesOperator",
     "PackOperator",
     "PlanShardsOperator",
     "PublishOperator",
+    "ReportOperator",
     "RestructureValOperator",
     "UntarOperator",
     "VerifyOperator",

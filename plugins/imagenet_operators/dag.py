@@ -48,8 +48,8 @@ rerun with nothing changed takes seconds, and a changed setting repeats only wha
 
 **Site settings.** Variables `imagenet_data_dir`, `imagenet_s3_uri`, `imagenet_ebs_volume_id`; the
 schedule comes from the environment variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS
-credentials come from the connection `aws_default`. Pools `network` and `cpu` bound what runs at
-once.
+credentials come from the connection `aws_default`, the login at the publisher's, where it wants one,
+from `imagenet_default`. Pools `network` and `cpu` bound what runs at once.
 
 **Terms.** {facts.licence} [Read them]({facts.terms_url}).
 """

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from imagenet_operators.stage import StageOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class DownloadOperator(StageOperator):
     """Downloads what is missing, resuming where an earlier try stopped, and checks size and digest.
 
     As the first task of a run it also resolves the settings and freezes them for all others.
+
+    Args:
+        archive: The archive to see to, for a task that is mapped over several; who finds all of
+            them verified completes the stage. Empty for all archives, one after the other.
     """
 
     stage = "download"
     is_first = True
+
+    def __init__(self, *, archive: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.archive = archive
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Fetch or verify."""
+        if not self.archive:
+            return super().execute(context)
+        from imagenet_etl.pipeline import run_download_of
+
+        with self.build(context) as build:
+            note = run_download_of(build, self.archive)
+        self.log.info("download %s: %s bytes", self.archive, f"{note.archive.size:,}")
+        return {"stage": self.stage, "archive": note.archive.name, "bytes": note.archive.size}

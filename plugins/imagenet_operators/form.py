@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import Param
 
-from imagenet_etl.config import BOUNDS, EXPECTATIONS, FORMATS
-from imagenet_etl.datasets import DatasetFacts
+from imagenet_etl.config import (
+    EXPECTATIONS,
+    FORMATS,
+    KEEP_ARCHIVES,
+    LABEL_ORDERS,
+    MAX_LOOSE_FILES,
+)
+from imagenet_etl.datasets import ArchiveFacts, DatasetFacts
+from imagenet_etl.datasets.base import WNID
 from imagenet_etl.images.geometry import MODES
 from imagenet_etl.images.spec import SUBSAMPLINGS
+from imagenet_operators.form_fields import choice, number, switch, text_field
 
 _FORMAT_NAMES = {
     "recordio": "RecordIO (.rec, .idx, .lst)",
     "lmdb": "LMDB (Caffe)",
-    "lmdb:squash:224x224:upscale": "LMDB as DIGITS makes it, 224 x 224",
+    "lmdb:squash:224x224:q90:upscale": "LMDB as DIGITS makes it, 224 x 224, JPEG 90",
     "webdataset": "WebDataset (.tar)",
     "imagefolder": "ImageFolder (loose files)",
 }
@@ -25,45 +31,104 @@ _RESIZE_EXAMPLES = ["none", "short_edge:256", "short_edge:480", "long_edge:512",
 
 def form(facts: DatasetFacts) -> dict[str, Param]:
     """Return the params of a dataset's DAG, in the order of the form."""
-    return _source(facts) | _place() | _images() | _records() | _cloud()
+    return _source(facts) | _place() | _classes(facts) | _images() | _records(facts) | _cloud()
 
 
 def _source(facts: DatasetFacts) -> dict[str, Param]:
-    archive = facts.archives[0]
-    size = f" ({archive.size / 1e6:,.0f} MB)" if archive.size else ""
-    return {
-        "source": _text(
+    terms = f"**Terms.** {facts.licence} [Read them]({facts.terms_url})."
+    fields = {"source": text_field("Source", *_whole(facts, terms))}
+    for archive in facts.archives if facts.bundle else ():
+        fields[f"source_{archive.role}"] = text_field(
+            "Source", archive.name, f"Path or URL of this archive alone{_size(archive)}."
+        )
+    if facts.bundle:
+        fields["splits"] = choice(
             "Source",
+            ("", *facts.layout.images),
+            "Splits",
+            "Prepare one split alone. Empty: all of them, or those of the archives given above.",
+            values_display={"": "all"} | {split: f"{split} alone" for split in facts.layout.images},
+        )
+    fields["expect"] = choice(
+        "Source",
+        EXPECTATIONS,
+        "Expected content",
+        "**published** demands the published counts and digests; **any** is for samples, and the "
+        "manifest says so.",
+    )
+    return fields
+
+
+def _whole(facts: DatasetFacts, terms: str) -> tuple[str, str]:
+    """Return title and text of the field for what holds everything."""
+    if not facts.bundle:
+        archive = facts.archives[0]
+        return (
             f"Archive {archive.name}",
-            f"Path on the workers, or URL. Empty: {archive.url}{size}.\n\n"
-            f"**Terms.** {facts.licence} [Read them]({facts.terms_url}).",
-        ),
-        "expect": Param(
-            "published",
-            type="string",
-            enum=list(EXPECTATIONS),
-            title="Expected content",
-            section="Source",
-            description_md="**published** demands the published counts and digests; **any** is for "
-            "samples, and the manifest says so.",
-        ),
-    }
+            f"Path on the workers, or URL, of the archive or of its unpacked copy. Empty: "
+            f"{archive.url}{_size(archive)}.\n\n{terms}",
+        )
+    return (
+        "Everything in one place",
+        "Path on the workers, or URL: a folder of the archives below, an unpacked tree "
+        "(**train/** and **val/**), Kaggle's folder or zip. Which one it is is found by looking. "
+        "All empty: image-net.org, with the login of the connection **imagenet_default**."
+        f"\n\n{terms}",
+    )
+
+
+def _size(archive: ArchiveFacts) -> str:
+    return f" ({archive.size / 1e6:,.0f} MB)" if archive.size else ""
 
 
 def _place() -> dict[str, Param]:
     return {
-        "data_dir": _text(
+        "data_dir": text_field(
             "Place",
             "Data folder",
             "Folder on the workers. Empty: the Variable **imagenet_data_dir**, else /data.",
         ),
-        "version": _text(
+        "version": text_field(
             "Place",
             "Version",
             "Name of the published version. Empty: eight hex digits that stand for its content.",
             pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
         ),
+        "keep_archives": choice(
+            "Place",
+            KEEP_ARCHIVES,
+            "Keep fetched archives",
+            "Or delete them once the version is verified and backed up (**after_backup**), or "
+            "verified (**never**). What was given by path is never touched.",
+        ),
     }
+
+
+def _classes(facts: DatasetFacts) -> dict[str, Param]:
+    fields = {
+        "keep_classes": _wnids("Keep classes", "These classes alone. Empty: all."),
+        "drop_classes": _wnids("Leave out classes", "All but these."),
+    }
+    if facts.labels == "devkit":
+        fields["label_order"] = choice(
+            "Classes",
+            LABEL_ORDERS,
+            "Labels",
+            "**wnid**: by sorted wnid, as torchvision and Caffe count; **devkit**: by the ids of "
+            "the development kit.",
+        )
+    return fields
+
+
+def _wnids(title: str, text: str) -> Param:
+    return Param(
+        [],
+        type=["null", "array"],
+        items={"type": "string", "pattern": rf"^{WNID.pattern}$"},
+        title=title,
+        section="Classes",
+        description_md=f"{text} One wnid a line, such as n02510455.",
+    )
 
 
 def _images() -> dict[str, Param]:
@@ -78,21 +143,20 @@ def _images() -> dict[str, Param]:
             description_md=f"In pixels: {', '.join(MODES)}. Images that "
             "fit already are copied byte for byte.",
         ),
-        "upscale": _switch(
+        "upscale": switch(
             "Images", "Enlarge smaller images", "Off: an image is never drawn larger than it is."
         ),
-        "center_crop": _switch("Images", "Middle square", "Cut it out before anything else."),
-        "quality": _number("Images", "quality", 90, "JPEG quality", "Of re-encoded images."),
-        "subsampling": Param(
-            "420",
-            type="string",
-            enum=list(SUBSAMPLINGS),
-            title="Chroma subsampling",
-            section="Images",
-            description_md="Of re-encoded images; **444** keeps all colour.",
+        "center_crop": switch("Images", "Middle square", "Cut it out before anything else."),
+        "quality": number("Images", "quality", 90, "JPEG quality", "Of re-encoded images."),
+        "subsampling": choice(
+            "Images",
+            SUBSAMPLINGS,
+            "Chroma subsampling",
+            "Of re-encoded images; **444** keeps all colour.",
+            default="420",
         ),
-        "png": _switch("Images", "PNG", "Store PNG instead of JPEG: no loss, five times the size."),
-        "im2rec_compat": _switch(
+        "png": switch("Images", "PNG", "Store PNG instead of JPEG: no loss, five times the size."),
+        "im2rec_compat": switch(
             "Images",
             "As im2rec",
             "Draw every image as MXNet's im2rec does, aliasing and enlarging included, to match "
@@ -101,8 +165,8 @@ def _images() -> dict[str, Param]:
     }
 
 
-def _records() -> dict[str, Param]:
-    return {
+def _records(facts: DatasetFacts) -> dict[str, Param]:
+    fields = {
         "formats": Param(
             ["recordio"],
             type="array",
@@ -115,11 +179,11 @@ def _records() -> dict[str, Param]:
             description_md="One or more, each once. From the API a format may have images of its "
             "own: **lmdb:squash:224x224:q90**.",
         ),
-        "shards": _number(
+        "shards": number(
             "Records", "shards", 0, "Training shards", "0: one for each 4,096 records or less."
         ),
-        "val_shards": _number("Records", "val_shards", 1, "Validation shards", "For all records."),
-        "seed": _number("Records", "seed", 100, "Seed", "Of the shuffle; 100 is im2rec's."),
+        "val_shards": number("Records", "val_shards", 1, "Validation shards", "For all records."),
+        "seed": number("Records", "seed", 100, "Seed", "Of the shuffle; 100 is im2rec's."),
         "max_bad": Param(
             None,
             type=["null", "integer"],
@@ -128,20 +192,34 @@ def _records() -> dict[str, Param]:
             section="Records",
             description_md="Images that may be quarantined. Empty: 0.01 %, at least 1.",
         ),
-        "workers": _number("Records", "workers", 0, "Processes", "0: one a core."),
+        "workers": number("Records", "workers", 0, "Processes", "0: one a core."),
     }
+    if facts.bundle:
+        fields["hardlink"] = switch(
+            "Records",
+            "Hard links",
+            "ImageFolder from an unpacked tree: link files that stay as they are, in place of "
+            "copying them. Off: reflinked where the file system can, else copied.",
+        )
+    if sum(facts.expected.values()) > MAX_LOOSE_FILES:
+        fields["allow_loose_files"] = switch(
+            "Records",
+            "Over a million loose files",
+            f"ImageFolder may write more than {MAX_LOOSE_FILES:,} of them.",
+        )
+    return fields
 
 
 def _cloud() -> dict[str, Param]:
     return {
-        "s3_uri": _text(
+        "s3_uri": text_field(
             "Cloud",
             "Backup",
             "As s3://bucket/prefix. Empty: the Variable **imagenet_s3_uri**, else no backup. "
             "**none**: no backup this time.",
             pattern=r"^(none|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?$",
         ),
-        "ebs_volume_id": _text(
+        "ebs_volume_id": text_field(
             "Cloud",
             "Volume to snapshot",
             "Id of the EBS volume under the data folder. Empty: the Variable "
@@ -149,27 +227,3 @@ def _cloud() -> dict[str, Param]:
             pattern=r"^(none|vol-[0-9a-f]{8,17})?$",
         ),
     }
-
-
-def _text(section: str, title: str, text: str, **schema: Any) -> Param:
-    return Param(
-        "", type=["null", "string"], title=title, section=section, description_md=text, **schema
-    )
-
-
-def _switch(section: str, title: str, text: str) -> Param:
-    return Param(False, type="boolean", title=title, section=section, description_md=text)
-
-
-def _number(section: str, name: str, default: int, title: str, text: str) -> Param:
-    low, high = BOUNDS[name]
-    bounds = f"{low:,} to {high:,}" if high < 2**31 else f"{low:,} or more"
-    return Param(
-        default,
-        type="integer",
-        minimum=low,
-        maximum=high,
-        title=title,
-        section=section,
-        description_md=f"{text} {bounds}.",
-    )

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class PublishOperator(StageOperator):
     """Enters the version into the registry and emits the dataset's asset event.
 
-    The event's extra holds version, manifest digest, counts, path, S3 URI and snapshot id. A
-    version that was announced before is not announced again: the task is skipped, after it has
-    noted a backup or snapshot that was added.
+    The event's extra holds dataset, version, manifest digest, counts, paths, S3 URI and snapshot
+    id. A version that was announced before is not announced again: the task is skipped, after it
+    has noted a backup or snapshot that was added.
 
     Args:
         asset: The asset that other DAGs are scheduled on.
@@ -33,17 +33,10 @@ class PublishOperator(StageOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish to the registry."""
-        from imagenet_etl.pipeline import find_receipt, receipts_up_to
-        from imagenet_etl.registry import publish
+        from imagenet_etl.publishing import publish_version
 
         with self.build(context) as build:
-            announced = publish(
-                build,
-                receipts_up_to(build, "verify")["verify"],
-                backup=find_receipt(build, "back_up_to_s3"),
-                snapshot=find_receipt(build, "snapshot_ebs"),
-                announce=True,
-            )
+            announced = publish_version(build, announce=True)
         version = announced.entry["version"]
         if not announced.is_new:
             noted = "its entry was brought up to date" if announced.changed else "nothing changed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -9,9 +11,10 @@ from airflow.sdk import Variable
 
 from imagenet_etl.build import Build, freeze_settings, frozen_settings, new_build, open_storage
 from imagenet_etl.config import Settings
-from imagenet_etl.datasets import facts_of
+from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.leases import Owner
+from imagenet_operators.login import login_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,7 +45,8 @@ def build_for(operator: StageOperator, context: Context) -> Build:
     ti = context["ti"]
     claim = operator.task_id if ti.map_index < 0 else f"{operator.task_id}[{ti.map_index}]"
     aws = AwsClients(operator.aws_conn_id)
-    return new_build(settings, Owner(run, claim, ti.try_number), aws)
+    login = partial(login_of, operator.http_conn_id)
+    return new_build(settings, Owner(run, claim, ti.try_number), aws, login)
 
 
 def resolve(dataset: str, params: dict[str, Any]) -> Settings:
@@ -51,36 +55,47 @@ def resolve(dataset: str, params: dict[str, Any]) -> Settings:
     Raises:
         ConfigError: A value is out of its bounds, or a URL may hold a secret.
     """
-    source = urlsplit(params.get("source") or "")
-    if source.netloc and ("@" in source.netloc or source.query):
-        raise ConfigError(
-            "the source URL holds a user, a password or a query",
-            expected="a URL without them, since Airflow shows params to whoever may see the run",
-            remedy="Download the archive by hand and give its path",
-        )
-    archive = facts_of(dataset).archives[0].name
+    plain = {item.name for item in fields(Settings)} - {"dataset", "data_dir", "version", "sources",
+             "splits", "s3_uri", "ebs_volume_id"}  # fmt: skip
+    # Whoever triggers by the API may leave out a list, or give null where the form gives nothing.
+    given = {name: params[name] for name in plain & params.keys() if params[name] is not None}
     return Settings(
         dataset=dataset,
         data_dir=site_value(params, "data_dir") or DEFAULT_DATA_DIR,
         version=params.get("version") or "",
-        sources={archive: params["source"]} if params.get("source") else {},
-        formats=tuple(dict.fromkeys(params["formats"])),
-        resize=params["resize"],
-        upscale=params["upscale"],
-        quality=params["quality"],
-        subsampling=params["subsampling"],
-        center_crop=params["center_crop"],
-        png=params["png"],
-        im2rec_compat=params["im2rec_compat"],
-        shards=params["shards"],
-        val_shards=params["val_shards"],
-        seed=params["seed"],
-        max_bad=params.get("max_bad"),
-        expect=params["expect"],
-        workers=params["workers"],
+        sources=_sources(facts_of(dataset), params),
+        splits=(params["splits"],) if params.get("splits") else (),
         s3_uri=site_value(params, "s3_uri"),
         ebs_volume_id=site_value(params, "ebs_volume_id"),
+        **given | {"formats": tuple(dict.fromkeys(params["formats"]))},
     )
+
+
+def _sources(facts: DatasetFacts, params: dict[str, Any]) -> dict[str, str]:
+    """Return the sources by archive, refusing URLs that may hold a secret.
+
+    Raises:
+        ConfigError: One does, or one archive is given twice.
+    """
+    fields = {f"source_{archive.role}": archive.name for archive in facts.archives if archive.role}
+    sources = {name: params[field] for field, name in fields.items() if params.get(field)}
+    whole = params.get("source")
+    if whole:
+        name = facts.archive_at(whole)
+        if name in sources:
+            raise ConfigError(f"{name} is given twice", remedy="Leave one of the two fields empty")
+        sources[name] = whole
+    for place in sources.values():
+        url = urlsplit(place)
+        if url.netloc and ("@" in url.netloc or url.query):
+            raise ConfigError(
+                "a source URL holds a user, a password or a query",
+                expected="a URL without them, since Airflow shows params to whoever may see the "
+                "run",
+                remedy="Put them into the connection imagenet_default, or download the archive by "
+                "hand and give its path",
+            )
+    return sources
 
 
 def site_value(params: dict[str, Any], name: str) -> str:

@@ -16,22 +16,36 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from imagenet_etl.build import Build
+    from imagenet_etl.pipeline import Outcome
 
 
 class StageOperator(BaseOperator):
     """Runs one stage of ``imagenet_etl.pipeline`` and returns a short summary as XCom.
 
     A stage whose receipt is valid is skipped. Later tasks find what they need through receipts.
+
+    Args:
+        dataset: The dataset's name.
+        aws_conn_id: The connection with AWS credentials.
+        http_conn_id: The connection with the login at the publisher's; it need not exist.
     """
 
     stage: ClassVar[str]
     is_first: ClassVar[bool] = False  # it may resolve and freeze the run's settings
     is_last: ClassVar[bool] = False  # it gives the run's lock back
 
-    def __init__(self, *, dataset: str, aws_conn_id: str = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        dataset: str,
+        aws_conn_id: str = "aws_default",
+        http_conn_id: str = "imagenet_default",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.dataset = dataset
         self.aws_conn_id = aws_conn_id
+        self.http_conn_id = http_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage, unless its result is there already."""
@@ -39,10 +53,16 @@ class StageOperator(BaseOperator):
 
         with self.build(context) as build:
             outcome = run_stage(build, self.stage)
-        receipt, told = outcome.receipt, outcome.told()
+        if outcome.idle:
+            raise AirflowSkipException(f"Skipped: {outcome.idle}")
         if outcome.reused:
-            raise AirflowSkipException(f"Nothing to do, the receipt is valid: {told}")
-        self.log.info("%s done in %.1f s: %s", self.stage, receipt.seconds, told)
+            raise AirflowSkipException(f"Nothing to do, the receipt is valid: {outcome.told()}")
+        self.log.info("%s done in %.1f s: %s", self.stage, outcome.receipt.seconds, outcome.told())
+        return self.summary(outcome)
+
+    def summary(self, outcome: Outcome) -> dict[str, Any]:
+        """Return what the task leaves as XCom."""
+        receipt = outcome.receipt
         return {"stage": self.stage, "digest": receipt.stage_digest, "counts": receipt.counts}
 
     @contextmanager

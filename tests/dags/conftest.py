@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -31,13 +32,20 @@ class _QuietHandler(SimpleHTTPRequestHandler):
         """Keep URLs out of the captured output, where tests search for secrets."""
 
 
-@pytest.fixture(scope="session")
-def archive_url(archive: Path) -> Iterator[str]:
-    handler = partial(_QuietHandler, directory=str(archive.parent))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder's files over HTTP; yields the URL of the folder."""
+    handler = partial(_QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/{archive.name}"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def archive_url(archive: Path) -> Iterator[str]:
+    with served(archive.parent) as url:
+        yield f"{url}/{archive.name}"
 
 
 @dataclass
@@ -48,15 +56,19 @@ class Site:
     moto: MotoServer
     conf: dict[str, Any]
     volume: str
+    dag: str = "tiny_imagenet"
 
     def run(self, **conf: Any) -> Run:
-        return run_dag("tiny_imagenet", self.conf | conf)
+        return run_dag(self.dag, self.conf | conf)
+
+    def versions(self) -> list[Path]:
+        """The published versions, oldest first."""
+        folders = (p for p in (self.data_dir / "datasets" / self.dag).iterdir() if p.is_dir())
+        return sorted(folders, key=lambda path: (path / "manifest.json").stat().st_mtime_ns)
 
     def version(self) -> Path:
         """The one published version."""
-        (version,) = (
-            path for path in (self.data_dir / "datasets/tiny_imagenet").iterdir() if path.is_dir()
-        )
+        (version,) = self.versions()
         return version
 
     def objects(self) -> dict[str, str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import ROOT
+from tests.support.ilsvrc import DEVKIT, TRAIN
 
 from imagenet_etl.config import BOUNDS, Settings
-from imagenet_etl.datasets import TINY_IMAGENET
+from imagenet_etl.datasets import DATASETS, ILSVRC2012, TINY_IMAGENET, DatasetFacts
+from imagenet_etl.errors import ConfigError
 
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 
@@ -42,7 +44,7 @@ def test_dags_parse_without_network_aws_or_data(tmp_path: Path) -> None:
     errors, dag_ids, heavy = json.loads(result.stdout.splitlines()[-1])
     assert errors == {}
     assert len(dag_ids) == len(set(dag_ids)) == len(DAG_FILES)
-    assert "tiny_imagenet" in dag_ids
+    assert {"tiny_imagenet", "ilsvrc2012"} <= set(dag_ids)
     assert heavy == [], "heavy modules wait until a task runs"
 
 
@@ -61,27 +63,86 @@ def test_schedule_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.airflow
-def test_form_and_library_agree_on_defaults_and_bounds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("facts", DATASETS.values(), ids=DATASETS)
+def test_form_and_library_agree_on_defaults_and_bounds(tmp_path: Path, facts: DatasetFacts) -> None:
     from imagenet_operators.form import form
 
-    params = form(TINY_IMAGENET)
-    settings = Settings("tiny_imagenet", str(tmp_path))
+    params = form(facts)
+    settings = Settings(facts.name, str(tmp_path))
     for name, (low, high) in BOUNDS.items():
         schema = params[name].schema
         assert (schema["minimum"], schema["maximum"]) == (low, high)
     for name, param in params.items():
-        if name not in ("source", "data_dir"):
+        if not name.startswith("source") and name not in ("data_dir", "splits"):
             value = getattr(settings, name)
             assert param.value == (list(value) if isinstance(value, tuple) else value), name
 
 
 @pytest.mark.airflow
-def test_form_shows_unit_default_section_and_terms() -> None:
+@pytest.mark.parametrize("facts", DATASETS.values(), ids=DATASETS)
+def test_form_left_as_it_is_gives_the_librarys_defaults(
+    facts: DatasetFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imagenet_operators.form import form
+    from imagenet_operators.run_settings import resolve
+
+    for name in ("DATA_DIR", "S3_URI", "EBS_VOLUME_ID"):
+        monkeypatch.setenv(f"AIRFLOW_VAR_IMAGENET_{name}", "/data" if name == "DATA_DIR" else "")
+    params = {name: param.value for name, param in form(facts).items()}
+    assert resolve(facts.name, params) == Settings(facts.name, "/data")
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize("facts", DATASETS.values(), ids=DATASETS)
+def test_form_shows_unit_default_section_and_terms(facts: DatasetFacts) -> None:
     from imagenet_operators.form import form
 
-    params = form(TINY_IMAGENET)
-    assert TINY_IMAGENET.terms_url in params["source"].schema["description_md"]
+    params = form(facts)
+    assert facts.terms_url in params["source"].schema["description_md"]
     for param in params.values():
         assert param.schema["section"]
         assert param.schema["title"]
         assert param.schema["description_md"]
+
+
+@pytest.mark.airflow
+def test_form_of_ilsvrc2012_asks_for_what_that_set_needs() -> None:
+    from imagenet_operators.form import form
+
+    params = form(ILSVRC2012)
+    sources = {name for name in params if name.startswith("source")}
+    assert sources == {"source", "source_train", "source_val", "source_devkit"}
+    assert params["splits"].schema["enum"] == ["", "train", "val"]
+    assert params["label_order"].schema["enum"] == ["wnid", "devkit"]
+    assert {"allow_loose_files", "hardlink", "keep_archives"} <= params.keys()
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(
+    ("params", "sources"),
+    [
+        ({"source": "/archives"}, {"ILSVRC2012": "/archives"}),
+        ({"source": f"/a/{TRAIN}"}, {TRAIN: f"/a/{TRAIN}"}),
+        ({"source_train": "/t", "source_devkit": "s3://b/d"}, {TRAIN: "/t", DEVKIT: "s3://b/d"}),
+    ],
+)
+def test_form_takes_one_place_for_everything_or_one_for_each_archive(
+    params: dict[str, str], sources: dict[str, str]
+) -> None:
+    from imagenet_operators.form import form
+    from imagenet_operators.run_settings import resolve
+
+    values = {name: param.value for name, param in form(ILSVRC2012).items()}
+    assert resolve("ilsvrc2012", values | params | {"data_dir": "/data"}).sources == sources
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize("field", ["source", "source_val"])
+def test_form_refuses_a_url_with_a_secret_without_showing_it(field: str) -> None:
+    from imagenet_operators.form import form
+    from imagenet_operators.run_settings import resolve
+
+    values = {name: param.value for name, param in form(ILSVRC2012).items()}
+    with pytest.raises(ConfigError, match="connection imagenet_default") as caught:
+        resolve("ilsvrc2012", values | {field: "https://x.example/a?key=canary"})
+    assert "canary" not in str(caught.value)

@@ -23,7 +23,8 @@ CLOUD = ("back_up_to_s3", "snapshot_ebs")
 def test_run_publishes_files_objects_snapshot_and_event(site: Site) -> None:
     events = len(asset_events())
     run = site.run()
-    assert (run.state, run.states()) == ("success", {"success"})
+    assert run.state == "success"
+    assert set(run.tasks) - run.done() == {"filter_classes"}, "nothing is left out by default"
     version = site.version()
     assert verify_folder(version)["records"] == 2 * SIZE.labelled
     assert len(RecordIoReader(version / "recordio/train/train_00000.rec")) == 24
@@ -59,14 +60,13 @@ def test_lost_xcoms_lose_nothing(site: Site) -> None:
     assert forget_xcoms() > 0
     run = site.run(quality=80)
     skipped = {task for task, state in run.tasks.items() if state == "skipped"}
-    assert skipped == {"download", "untar", "restructure_val", "plan_shards"}
+    assert skipped == {"download", "untar", "restructure_val", "filter_classes", "plan_shards"}
 
 
 def test_changed_quality_repeats_only_pack_and_what_follows(site: Site) -> None:
     site.run(resize="short_edge:32")
     run = site.run(resize="short_edge:32", quality=50)
-    done = {task for task, state in run.tasks.items() if state == "success"}
-    assert done == {"pack", "verify", *CLOUD, "publish"}
+    assert run.done() == {"pack", "verify", "report", *CLOUD, "publish"}
 
 
 def test_empty_cloud_settings_skip_their_tasks_visibly(site: Site) -> None:
@@ -80,8 +80,7 @@ def test_backup_asked_for_later_backs_up_the_unchanged_dataset_without_an_event(
     site.run(s3_uri="none", ebs_volume_id="none")
     events = len(asset_events())
     run = site.run()
-    done = {task for task, state in run.tasks.items() if state == "success"}
-    assert done == set(CLOUD)
+    assert run.done() == set(CLOUD)
     assert len(asset_events()) == events
     registry = json.loads((site.data_dir / "datasets/tiny_imagenet/registry.json").read_text())
     entry = registry["versions"][registry["latest"]]

@@ -24,6 +24,7 @@ from imagenet_operators import (
     BackUpToS3Operator,
     DownloadOperator,
     EbsSnapshotOperator,
+    FilterClassesOperator,
     PackOperator,
     PlanShardsOperator,
     RestructureValOperator,
@@ -58,8 +59,11 @@ def task(kind: type[Operator], **arguments: Any) -> Operator:
 
 
 def run_local_stages(context: Context) -> None:
-    for kind in (DownloadOperator, UntarOperator, RestructureValOperator, PlanShardsOperator,
-                 PackOperator, VerifyOperator):  # fmt: skip
+    for kind in (DownloadOperator, UntarOperator, RestructureValOperator):
+        task(kind).execute(context)
+    with pytest.raises(AirflowSkipException, match="all classes stay"):
+        task(FilterClassesOperator).execute(context)
+    for kind in (PlanShardsOperator, PackOperator, VerifyOperator):
         task(kind).execute(context)
 
 

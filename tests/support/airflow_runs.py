@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a DAG run: its state, and the state of each task by id."""
+    """What became of a DAG run: its state, and that of each task by id: ``pack[2]`` if mapped."""
 
     run_id: str
     state: str
@@ -22,6 +22,10 @@ class Run:
 
     def states(self) -> set[str]:
         return set(self.tasks.values())
+
+    def done(self) -> set[str]:
+        """The tasks that had something to do; all copies of a mapped one count as one."""
+        return {task.partition("[")[0] for task, state in self.tasks.items() if state == "success"}
 
 
 @cache
@@ -38,7 +42,10 @@ def run_dag(dag_id: str, conf: dict[str, Any]) -> Run:
     _database()
     dag = DagBag(str(ROOT / "dags")).dags[dag_id]
     run = dag.test(run_conf=conf)
-    tasks = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
+    tasks = {
+        f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: str(ti.state)
+        for ti in run.get_task_instances()
+    }
     return Run(run.run_id, str(run.state), tasks)
 
 

@@ -31,7 +31,7 @@ from imagenet_etl.storage import LocalStorage, open_local
 
 ROOT = "tiny-imagenet-200"
 ARCHIVE = f"{ROOT}.zip"
-STAGES = ("download", "untar", "restructure_val", "plan_shards", "pack", "verify")
+STAGES = TINY_IMAGENET.stages
 HTML = b"<!DOCTYPE html><html><title>Sign in</title></html>\n"
 SMALL = SampleSize(classes=3, train=4, val=2, test=2)
 ANYTHING = replace(

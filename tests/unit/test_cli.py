@@ -57,7 +57,15 @@ def test_prepare_prints_where_the_version_is(
 
 
 def test_stages_one_by_one_do_the_same(command: Command, registry: Path) -> None:
-    for stage in ("download", "untar", "restructure_val", "plan_shards", "pack", "verify"):
+    for stage in (
+        "download",
+        "untar",
+        "restructure_val",
+        "filter_classes",
+        "plan_shards",
+        "pack",
+        "verify",
+    ):
         assert not registry.exists()
         assert command(stage) == DONE
     assert command("publish") == DONE
@@ -68,7 +76,7 @@ def test_groups_of_one_run_are_packed_at_once_and_then_completed(
     command: Command, argv: Callable[..., list[str]], registry: Path
 ) -> None:
     shared = ("--run", "job-7", "--shards", "6")
-    for stage in ("download", "untar", "restructure_val", "plan_shards"):
+    for stage in ("download", "untar", "restructure_val", "filter_classes", "plan_shards"):
         assert command(stage, *shared) == DONE
     running = [
         subprocess.Popen(
@@ -82,26 +90,12 @@ def test_groups_of_one_run_are_packed_at_once_and_then_completed(
 
 
 def test_the_groups_of_a_run_keep_other_runs_out(command: Command, registry: Path) -> None:
-    for stage in ("download", "untar", "restructure_val", "plan_shards"):
+    for stage in ("download", "untar", "restructure_val", "filter_classes", "plan_shards"):
         assert command(stage, "--run", "job-7") == DONE
     assert command("pack", "--run", "job-7", "--group", "1/2") == DONE
     assert command("prepare") == TERMINAL
     assert command("prepare", "--run", "job-7") == DONE
     assert command("prepare") == DONE
-
-
-def test_a_prepare_that_comes_too_early_leaves_the_runs_lock_alone(
-    command: Command, archive: Path
-) -> None:
-    for stage in ("download", "untar", "restructure_val", "plan_shards"):
-        assert command(stage, "--run", "job-7") == DONE
-    assert command("pack", "--run", "job-7", "--group", "1/2") == DONE
-    archive.rename(archive.with_suffix(".away"))
-    assert command("prepare", "--run", "job-7") == TERMINAL
-    archive.with_suffix(".away").rename(archive)
-    assert command("prepare", "--run", "another") == TERMINAL
-    assert command("prepare", "--run", "job-7") == DONE
-    assert command("prepare", "--run", "another") == DONE
 
 
 def test_a_group_that_is_none_is_a_usage_error(command: Command) -> None:
@@ -152,9 +146,8 @@ def test_relative_source_is_taken_from_the_current_folder(
     [
         (["--resize", "huge"], USAGE, "setting resize"),
         (["--quality", "0"], USAGE, "setting quality: expected 1 to 100"),
-        (["--source", "no-equals-sign"], USAGE, "expected ARCHIVE=PATH_OR_URL"),
+        (["--source", "/a/second.zip"], USAGE, f"--source for {ARCHIVE} twice"),
         (["--source", "other.zip=/x"], USAGE, "'other.zip' is not an archive of Tiny ImageNet"),
-        (["--source", f"{ARCHIVE}=/no/such.zip"], TERMINAL, "SourceNotFound: /no/such.zip"),
         (["--expect", "published"], TERMINAL, "ChecksumMismatch"),
     ],
 )
@@ -167,6 +160,16 @@ def test_errors_are_one_line_and_have_their_exit_code(
     assert message in printed
     assert printed.count("\n") == 1
     assert files_below(tmp_path / "data/datasets") == {}
+
+
+@pytest.mark.parametrize("prefix", ["", f"{ARCHIVE}="])
+def test_a_missing_source_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prefix: str
+) -> None:
+    place = tmp_path / "a=b" / "no.zip"
+    arguments = ["--data-dir", str(tmp_path / "data"), "--source", f"{prefix}{place}"]
+    assert main(["prepare", "tiny_imagenet", *arguments]) == TERMINAL
+    assert f"SourceNotFound: {place}" in capsys.readouterr().err
 
 
 def test_stage_before_its_predecessor_says_what_to_run(

@@ -16,7 +16,6 @@ from imagenet_etl.archives.location import archives_of
 from imagenet_etl.errors import (
     ArchiveChanged,
     ChecksumMismatch,
-    ConfigError,
     CountMismatch,
     UnexpectedMember,
 )
@@ -167,18 +166,6 @@ def test_packing_notices_a_file_that_changed_since_it_was_indexed(tmp_path, tree
     path.write_bytes(CLASSES["n00000002"]["n00000002_2.JPEG"])
     with build.locked() as held, pytest.raises(ArchiveChanged, match=f"{path} changed since"):
         run_stage(held, "pack")
-
-
-def test_an_archive_behind_a_login_has_to_be_given(tmp_path):
-    build = train_build(tmp_path, tmp_path, sources={})
-    with pytest.raises(ConfigError) as caught:
-        run_stages(build, "download")
-    message = str(caught.value)
-    assert message.startswith(f"{ARCHIVE} sits behind a login")
-    assert (
-        f"Log in at https://image-net.org/download, download it, and pass --source {ARCHIVE}=PATH"
-        in message
-    )
 
 
 @pytest.mark.parametrize(

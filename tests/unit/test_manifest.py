@@ -23,6 +23,7 @@ MANIFEST = Manifest(
     },
     notes=["The 20 images of split 'test' are left out."],
     counts={"expected": 10, "packed": 9, "quarantined": 1},
+    class_counts={"train": {"n00000001": 9}},
     repaired=[{"path": "a/odd.JPEG", "wnid": "n00000001", "archive": "a.zip", "offset": 9}],
     quarantined=({"path": "a/b.JPEG", "offset": 1000, "reason": "empty file"},),
     tools={"pillow": "1.0"},

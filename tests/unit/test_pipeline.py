@@ -56,12 +56,12 @@ def test_first_run_does_everything_and_a_rerun_nothing(tmp_path: Path, archive: 
         ("max_bad", 5, []),
         ("s3_uri", "s3://bucket/prefix", []),
         ("ebs_volume_id", "vol-0123456789abcdef0", []),
-        ("quality", 50, ["pack", "verify"]),
-        ("resize", "short_edge:32", ["pack", "verify"]),
-        ("formats", ("recordio", "imagefolder"), ["pack", "verify"]),
-        ("version", "named", ["pack", "verify"]),
-        ("seed", 7, ["plan_shards", "pack", "verify"]),
-        ("shards", 2, ["plan_shards", "pack", "verify"]),
+        ("quality", 50, ["pack", "verify", "report"]),
+        ("resize", "short_edge:32", ["pack", "verify", "report"]),
+        ("formats", ("recordio", "imagefolder"), ["pack", "verify", "report"]),
+        ("version", "named", ["pack", "verify", "report"]),
+        ("seed", 7, ["plan_shards", "pack", "verify", "report"]),
+        ("shards", 2, ["plan_shards", "pack", "verify", "report"]),
     ],
 )
 def test_changed_setting_repeats_only_what_depends_on_it(
@@ -188,7 +188,7 @@ def test_packed_file_that_is_damaged_before_it_is_verified_is_packed_anew(
     victim.unlink()
     with pytest.raises(DatasetDamaged, match=r"n00000001_1\.JPEG.*run again"):
         run_stages(build)
-    assert ran(build) == ["pack", "verify"]
+    assert ran(build) == ["pack", "verify", "report"]
 
 
 def test_task_with_nothing_to_do_leaves_the_lock_to_the_rest_of_its_run(

@@ -18,7 +18,7 @@ KEY = "datasets/tiny_imagenet/registry.json"
 
 
 def receipt(**facts) -> Receipt:
-    return Receipt("stage", "", "", (), {"packed": 3}, facts=facts)
+    return Receipt("stage", "", "", (), {"packed": 3}, facts={"path": "/data/v"} | facts)
 
 
 def verified(version: str = "v1", content: str = "aa") -> Receipt:
@@ -39,8 +39,9 @@ def test_a_first_version_makes_the_registry(tmp_path):
     assert (told.is_new, told.changed) == (True, True)
     entry = {
         "path": "datasets/tiny_imagenet/v1", "manifest_sha256": "aa", "counts": {"packed": 3},
+        "formats": {"recordio": "/data/v/recordio"},
     }  # fmt: skip
-    assert told.entry == {"version": "v1"} | entry
+    assert told.entry == {"dataset": "tiny_imagenet", "version": "v1"} | entry
     assert read(build) == {
         "schema_version": 1, "dataset": "tiny_imagenet", "latest": "v1", "versions": {"v1": entry},
     }  # fmt: skip
@@ -103,7 +104,9 @@ def test_copies_of_other_content_are_not_taken_for_copies_of_this_one(tmp_path):
     publish(build, verified(content="aa"), BACKUP, SNAPSHOT)
     told = publish(build, verified(content="bb"), None, None)
     assert (told.is_new, told.changed) == (True, True)
-    assert set(told.entry) == {"version", "path", "manifest_sha256", "counts"}
+    assert set(told.entry) == {
+        "dataset", "version", "path", "formats", "manifest_sha256", "counts",
+    }  # fmt: skip
     assert read(build)["versions"]["v1"]["manifest_sha256"] == "bb"
 
 

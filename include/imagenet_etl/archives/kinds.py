@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from imagenet_etl.archives.tar_gz import MAX_PACKED_BYTES
 from imagenet_etl.archives.tar_header import BLOCK, ZEROS, check_header, compressed, compression_of
 from imagenet_etl.archives.zip import is_zip
 from imagenet_etl.errors import BadArchive
 from imagenet_etl.storage import ReadAt
 
-ZIP, TAR, FOLDER = "zip", "tar", "folder"
+ZIP, TAR, TAR_GZ, FOLDER = "zip", "tar", "tar.gz", "folder"
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
 
 
 def kind_of(file: ReadAt, what: str) -> str:
-    """Return ``zip`` or ``tar``.
+    """Return ``zip``, ``tar``, or ``tar.gz`` for one that is small enough to be unpacked.
 
     Args:
         file: The open archive.
         what: Its name, for errors.
 
     Raises:
-        BadArchive: It is neither.
+        BadArchive: It is none of them.
     """
     head = file.read_at(0, BLOCK)
     if _is_tar(head):
@@ -27,6 +28,8 @@ def kind_of(file: ReadAt, what: str) -> str:
     if head.startswith(_ZIP_MAGIC) or is_zip(file):  # a zip may have foreign bytes in front
         return ZIP
     kind = compression_of(head)
+    if kind == "gzip" and file.stat.size <= MAX_PACKED_BYTES:
+        return TAR_GZ
     if kind:
         raise compressed(what, kind)
     raise BadArchive(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagenet_etl.archives.listing import MEMBERS, Distinct, Listed
 from imagenet_etl.archives.opened import OpenArchive
-from imagenet_etl.archives.patterns import matches
+from imagenet_etl.archives.patterns import is_match, matches
 from imagenet_etl.datasets import DatasetFacts
 from imagenet_etl.errors import UnexpectedMember, UnsafeMember
 from imagenet_etl.index import INDEX
@@ -20,26 +20,41 @@ SideFile = tuple[object, ...]
 
 
 class Sorter:
-    """Sorts the members of one archive into images and side files.
+    """Sorts the members of one archive into images, side files, and what is not needed.
 
     Args:
         facts: The dataset.
         archive: The archive's name in the index.
+        held: The splits whose images it may hold; None for all.
+        wanted: The splits whose images are wanted; None for all.
+
+    Attributes:
+        side_files: What lies beside the images; complete when all of these have been taken.
+        forms: How the archive turned out to be laid out: by group of the layout's patterns that
+            is neither file nor class, the text that it has in every image.
+        passed_over: How many members are not needed.
     """
 
-    def __init__(self, facts: DatasetFacts, archive: str) -> None:
+    def __init__(
+        self,
+        facts: DatasetFacts,
+        archive: str,
+        held: Collection[str] | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> None:
         self._facts = facts
         self._layout = facts.layout
         self._archive = archive
+        self._held = facts.layout.images if held is None else held
+        self._wanted = facts.layout.images if wanted is None else wanted
         self._members = 0
         self._names = Distinct(archive)
-        self._forms: dict[str, str] = {}
+        self.forms: dict[str, str] = {}
         self.side_files: list[SideFile] = []
+        self.passed_over = 0
 
     def images(self, archive: OpenArchive) -> Iterator[pa.Table]:
-        """Yield index rows, after ``INDEX``, for all images of the archive.
-
-        ``side_files`` is complete when all have been taken.
+        """Yield index rows, after ``INDEX``, for all wanted images of the archive.
 
         Raises:
             BadArchive: The archive breaks its format.
@@ -78,11 +93,19 @@ class Sorter:
             self._check_sizes(tars, self._layout.max_class_tar_bytes)
         self._check_sizes(rest, self._layout.max_member_bytes)
         for split, pattern in self._layout.images.items():
+            if split not in self._held:
+                continue
             found = matches(rest["member"], pattern)
             is_image = found.is_valid()
             images, rest = rest.filter(is_image), rest.filter(pc.invert(is_image))
-            if images.num_rows:
+            if images.num_rows and split in self._wanted:
                 yield self._index_rows(images, found.filter(is_image), split)
+            elif images.num_rows:
+                self.passed_over += images.num_rows
+        if self._layout.passed_over is not None:
+            needed = pc.invert(is_match(rest["member"], self._layout.passed_over))
+            self.passed_over += rest.num_rows - pc.sum(needed).as_py() if rest.num_rows else 0
+            rest = rest.filter(needed)
         for row in rest.to_pylist():
             self.side_files.append(self._side_file(row))
 
@@ -106,7 +129,7 @@ class Sorter:
             "archive": pa.repeat(self._archive, rows),
             **{name: images[name] for name in MEMBERS.names},
             "split": pa.repeat(split, rows),
-            "wnid": groups.get("wnid", nothing),
+            "wnid": _text_or_null(groups["wnid"]) if "wnid" in groups else nothing,
             "file_name": groups["file"],
         }
         return pa.table([columns[name] for name in INDEX.names], schema=INDEX)
@@ -114,10 +137,10 @@ class Sorter:
     def _check_form(self, group: str, texts: pa.Array) -> None:
         """Make sure that the archive keeps to one layout, or one image could be in it twice."""
         for text in pc.unique(texts).to_pylist():
-            if self._forms.setdefault(group, text) != text:
+            if self.forms.setdefault(group, text) != text:
                 raise UnexpectedMember(
                     f"{self._archive} mixes two layouts of {self._facts.title}",
-                    found=f"{self._forms[group]!r} and {text!r} in the names of its images",
+                    found=f"{self.forms[group]!r} and {text!r} in the names of its images",
                     remedy="Is it the right archive? Give one that was not put together by hand",
                 )
 
@@ -132,3 +155,8 @@ class Sorter:
                 remedy="Is it the right archive? Remove strange files from one of your own",
             )
         return (self._archive, *(row[name] for name in MEMBERS.names), match["path"])
+
+
+def _text_or_null(texts: pa.Array) -> pa.Array:
+    """Return null for the empty text, which a group that took no part has."""
+    return pc.if_else(pc.equal(texts, ""), None, texts)

@@ -25,7 +25,7 @@ class ArchiveRef:
         location: A key of the data folder, or the absolute path of what is used in place.
         size: Bytes when it was verified; for a folder those of all its files.
         tag: mtime or ETag when it was verified; for a folder a digest over that of every file.
-        kind: ``zip``, ``tar`` or ``folder``, as it was found to be.
+        kind: ``zip``, ``tar``, ``tar.gz`` or ``folder``, as it was found to be.
     """
 
     name: str

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from imagenet_etl.archives.folder import list_folder, read_folder_member, will_need_file
-from imagenet_etl.archives.kinds import TAR
+from imagenet_etl.archives.kinds import TAR_GZ, ZIP
 from imagenet_etl.archives.listing import Listed, tabulated
 from imagenet_etl.archives.member import Member
 from imagenet_etl.archives.nested import list_class_tars
 from imagenet_etl.archives.tar import read_tar_member
+from imagenet_etl.archives.tar_gz import unpacked
 from imagenet_etl.archives.zip import list_zip, read_zip_member
 from imagenet_etl.errors import ArchiveChanged
 from imagenet_etl.storage import ReadAt, Stat
@@ -54,12 +56,12 @@ class OpenArchive(Protocol):
 
 
 class OpenFile:
-    """A zip or tar; see ``OpenArchive``.
+    """A zip or tar, in its place or unpacked into memory; see ``OpenArchive``.
 
     Args:
         name: Its name in the index.
         location: Where it is, for errors.
-        kind: ``zip`` or ``tar``.
+        kind: ``zip``, ``tar`` or ``tar.gz``.
         file: The open file.
         verified: Its size and tag when it was verified.
     """
@@ -68,25 +70,30 @@ class OpenFile:
         self.name = name
         self.file = file
         self._location = location
-        self._is_tar = kind == TAR
+        self._kind = kind
         self._verified = verified
+
+    @cached_property
+    def _content(self) -> ReadAt:
+        """What the offsets of members count in."""
+        return unpacked(self.file, self.name) if self._kind == TAR_GZ else self.file
 
     def listed(self, class_tars: re.Pattern[str] | None) -> Iterator[Listed]:
         """Yield the members, those of class tars after all of the tar's own."""
-        if self._is_tar:
-            yield from list_class_tars(self.file, self.name, class_tars)
+        if self._kind == ZIP:
+            yield from map(Listed, tabulated(list_zip(self._content, self.name)))
         else:
-            yield from map(Listed, tabulated(list_zip(self.file, self.name)))
+            yield from list_class_tars(self._content, self.name, class_tars)
 
     def read(self, member: Member) -> bytes:
         """Return a member's content, read with its header in one go."""
-        read = read_tar_member if self._is_tar else read_zip_member
-        return read(self.file, member, self.name)
+        read = read_zip_member if self._kind == ZIP else read_tar_member
+        return read(self._content, member, self.name)
 
     def will_need(self, member: Member) -> None:
         """Ask for read-ahead of a member with its header."""
         span = member.offset + member.stored_size - member.header_offset
-        self.file.will_need(member.header_offset, span)
+        self._content.will_need(member.header_offset, span)
 
     def check(self) -> None:
         """Compare size and tag of the open file, and of what its name leads to."""

@@ -48,3 +48,8 @@ def _as_re2(pattern: re.Pattern[str]) -> tuple[str, tuple[str, ...]]:
 
     text = _BACK_REFERENCE.sub(again, pattern.pattern)
     return rf"\A(?:{text})\z", tuple(repeated)
+
+
+def is_match(names: pa.Array | pa.ChunkedArray, pattern: re.Pattern[str]) -> pa.Array:
+    """Return for each name whether the whole of it matches."""
+    return pc.match_substring_regex(names, rf"\A(?:{pattern.pattern})\z")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from imagenet_etl.errors import ConfigError
@@ -51,6 +52,7 @@ class Layout:
         max_members: The most files that an archive may hold, those of class tars included.
         max_member_bytes: The largest file.
         side_files: Files kept verbatim under ``annotations/<path>``, by their group ``path``.
+        passed_over: Files that are known and not needed.
         class_tars: Tars inside the tar; what they hold is named ``<class tar>/<member>``.
         max_class_tar_bytes: The largest of those.
     """
@@ -59,6 +61,7 @@ class Layout:
     max_members: int
     max_member_bytes: int
     side_files: re.Pattern[str] | None = None
+    passed_over: re.Pattern[str] | None = None
     class_tars: re.Pattern[str] | None = None
     max_class_tar_bytes: int = 16 << 30
 
@@ -76,6 +79,8 @@ class DatasetFacts:
         layout: What those may contain.
         expected: Published number of images by split.
         classes: Published number of classes.
+        labels: Where the labels of validation images come from: ``val_annotations`` as in Tiny
+            ImageNet, the ``devkit`` (or what stands for it), or nowhere.
         unlabelled: Splits that are counted and left out, since nobody published their labels.
         licence: Who owns the images and what the terms allow, in a sentence.
         terms_url: Where the terms stand.
@@ -93,6 +98,7 @@ class DatasetFacts:
     licence: str
     terms_url: str
     stages: tuple[str, ...]
+    labels: str = ""
     unlabelled: tuple[str, ...] = ()
     max_pixels: int = 64_000_000
     bundle: ArchiveFacts | None = None
@@ -104,8 +110,29 @@ class DatasetFacts:
         Raises:
             ConfigError: The dataset has no such archive.
         """
-        for archive in self.archives:
-            if archive.name == name:
-                return archive
-        names = " or ".join(archive.name for archive in self.archives)
-        raise ConfigError(f"{name!r} is not an archive of {self.title}", expected=names)
+        known = {archive.name: archive for archive in self.all_archives}
+        if name not in known:
+            raise ConfigError(
+                f"{name!r} is not an archive of {self.title}", expected=" or ".join(known)
+            )
+        return known[name]
+
+    def archive_at(self, place: str) -> str:
+        """Return the name of the archive that a path or URL is for, by its last part.
+
+        What is called like none of them may hold everything.
+        """
+        last = place.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
+        if any(archive.name == last for archive in self.archives):
+            return last
+        return (self.bundle or self.archives[0]).name
+
+    @property
+    def all_archives(self) -> tuple[ArchiveFacts, ...]:
+        """The archives, and the one that may stand for all of them."""
+        return (*self.archives, self.bundle) if self.bundle else self.archives
+
+    def splits_of(self, archives: Iterable[str]) -> tuple[str, ...]:
+        """Return the splits that archives hold, given by their names, in the dataset's order."""
+        held = {split for name in archives for split in self.archive(name).splits}
+        return tuple(split for split in self.layout.images if split in held)

@@ -23,6 +23,7 @@ TINY_IMAGENET = DatasetFacts(
             url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
             size=248_100_043,
             md5="90528d7ca1a48142e341f4ef8d21d0de",
+            splits=("train", "val", "test"),
         ),
     ),
     layout=Layout(
@@ -42,11 +43,13 @@ TINY_IMAGENET = DatasetFacts(
     ),
     expected={"train": 100_000, "val": 10_000, "test": 10_000},
     classes=200,
+    labels="val_annotations",
     unlabelled=("test",),
     licence=(
         "The images belong to their photographers. ImageNet's terms of access allow "
         "non-commercial research and education only; redistribution is not allowed."
     ),
     terms_url="https://image-net.org/download",
-    stages=("download", "untar", "restructure_val", "plan_shards", "pack", "verify"),
-)
+    stages=("download", "untar", "restructure_val", "filter_classes", "plan_shards", "pack",
+            "verify", "report"),
+)  # fmt: skip

@@ -9,22 +9,28 @@ from imagenet_etl.archives.folder import folder_state
 from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.location import archives_of
 from imagenet_etl.build import Build
-from imagenet_etl.download.archive import verified_archive
+from imagenet_etl.download.archive import upstream_changed, verified_archive
+from imagenet_etl.download.release import is_released
+from imagenet_etl.download.sources import sources_of
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.stage import Place, Result
 
 
 def download(place: Place) -> Result:
-    """Verify every archive of the dataset, fetching what is missing.
+    """Verify every archive that the run needs, fetching what is missing.
 
-    The facts of the receipt hold ``archives``: an ``ArchiveRef`` by archive name.
+    The facts of the receipt hold ``archives``, an ``ArchiveRef`` by archive name, and ``splits``.
 
     Raises:
         SourceError, SourceUnavailable, SourceBusy: An archive cannot be had.
         ChecksumMismatch: An archive is not the published one.
     """
-    pairs = [verified_archive(place.build, facts) for facts in place.build.facts.archives]
+    build = place.build
+    sources = sources_of(build)
+    pairs = [verified_archive(build, s.archive, source=s.place) for s in sources.archives]
     notes = [note for note, _ in pairs]
+    # An index of a folder holds the mtime of each file, so other mtimes ask for another index.
+    told_apart_by = [n.archive.tag for n in notes if n.archive.kind == FOLDER]
     return Result(
         counts={"archives": len(notes), "archive_bytes": sum(n.archive.size for n in notes)},
         outputs=tuple(
@@ -34,17 +40,33 @@ def download(place: Place) -> Result:
             "archives": {n.archive.name: asdict(n.archive) for n in notes},
             "sources": {n.archive.name: n.source for n in notes},
             "digests": {n.archive.name: n.digests for n in notes},
+            "splits": list(sources.splits),
+            "left_out": list(sources.left_out(build)),
             "bytes_fetched": sum(count for _, count in pairs),
         },
         base="",
-        # An index of a folder holds the mtime of each file, so other mtimes ask for another index.
-        identity=" ".join(n.archive.tag for n in notes if n.archive.kind == FOLDER),
+        identity=" ".join([*sources.splits, *told_apart_by]),
     )
 
 
 def archives_unchanged(build: Build, receipt: Receipt) -> bool:
-    """Return whether every archive still has the size and tag that were verified."""
+    """Return whether every archive has the size and tag that were verified, or was let go since."""
+    return all(
+        ref.is_unchanged(build.storage) or is_released(build.storage, ref)
+        for ref in archives_of(receipt).values()
+    )
+
+
+def archives_there(build: Build, receipt: Receipt) -> bool:
+    """Return whether every archive can be read."""
     return all(ref.is_unchanged(build.storage) for ref in archives_of(receipt).values())
+
+
+def sources_unchanged(build: Build) -> bool:
+    """Return whether upstream still has what was fetched, where no digest proves it; asks it."""
+    return not any(
+        upstream_changed(build, s.archive, source=s.place) for s in sources_of(build).archives
+    )
 
 
 def folders_whole(_build: Build, receipt: Receipt) -> bool:

@@ -1,5 +1,6 @@
 """An archive's kind is found by looking at it."""
 
+import bz2
 import gzip
 
 import pytest
@@ -44,6 +45,10 @@ def test_neither(tmp_path, data):
         kind(tmp_path, data)
 
 
-def test_compressed(tmp_path):
-    with pytest.raises(BadArchive, match=r"my archive is compressed \(gzip\) and cannot be read"):
-        kind(tmp_path, gzip.compress(raw_tar([Entry(b"a")])))
+def test_small_gzipped_tars(tmp_path):
+    assert kind(tmp_path, gzip.compress(raw_tar([Entry(b"a")]))) == "tar.gz"
+
+
+def test_otherwise_compressed(tmp_path):
+    with pytest.raises(BadArchive, match=r"my archive is compressed \(bzip2\) and cannot be read"):
+        kind(tmp_path, bz2.compress(raw_tar([Entry(b"a")])))

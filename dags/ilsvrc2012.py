@@ -1,0 +1,59 @@
+"""ILSVRC2012: from the official archives, or what has become of them, to verified records."""
+
+from airflow.sdk import Asset, chain, dag
+
+from imagenet_etl.datasets import ILSVRC2012
+from imagenet_operators import (
+    BackUpToS3Operator,
+    DownloadOperator,
+    EbsSnapshotOperator,
+    FilterClassesOperator,
+    PackOperator,
+    PlanShardsOperator,
+    PublishOperator,
+    ReportOperator,
+    RestructureValOperator,
+    UntarOperator,
+    VerifyOperator,
+)
+from imagenet_operators.dag import defaults, documentation, schedule
+from imagenet_operators.form import form
+
+
+@dag(
+    dag_id="ilsvrc2012",
+    dag_display_name="ILSVRC2012",
+    description="From the official archives, or what has become of them, to verified records",
+    schedule=schedule(ILSVRC2012),
+    max_active_runs=1,
+    default_args=defaults(ILSVRC2012),
+    params=form(ILSVRC2012),
+    doc_md=documentation(ILSVRC2012),
+    tags=["imagenet"],
+)
+def ilsvrc2012():
+    """Chain the stages; each finds what it needs by the receipts of those before it."""
+    plan = PlanShardsOperator(task_id="plan_shards", in_groups=True)
+    chain(
+        DownloadOperator.partial(
+            task_id="download", pool="network", map_index_template="{{ task.archive }}"
+        ).expand(archive=[one.name for one in ILSVRC2012.archives]),
+        UntarOperator(task_id="untar"),
+        RestructureValOperator(task_id="restructure_val"),
+        FilterClassesOperator(task_id="filter_classes"),
+        plan,
+        PackOperator.partial(
+            task_id="pack", pool="cpu", map_index_template="group {{ task.group }}"
+        ).expand(group=plan.output),
+        PackOperator(task_id="assemble", pool="cpu"),
+        VerifyOperator(task_id="verify", pool="cpu"),
+        ReportOperator(task_id="report"),
+        [
+            BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),
+            EbsSnapshotOperator(task_id="snapshot_ebs"),
+        ],
+        PublishOperator(task_id="publish", asset=Asset("ilsvrc2012")),
+    )
+
+
+ilsvrc2012()

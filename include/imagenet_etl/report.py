@@ -1,0 +1,59 @@
+"""Stage ``report``: what was made of what, on half a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imagenet_etl.check.loose import total_bytes
+from imagenet_etl.check.tree import Tree
+from imagenet_etl.images.spec import ImageSpec
+from imagenet_etl.records.formats import LOOSE_FORMATS
+from imagenet_etl.stage import Place, Result
+
+REPORT = "report.txt"
+_DEFAULTS = ("no_", "fill=000000")
+
+
+def report(place: Place) -> Result:
+    """Write ``report.txt``; the facts of the receipt hold its ``text``."""
+    text = "".join(f"{line}\n" for line in _lines(place))
+    path = place.scratch()
+    path.write_text(text)
+    return Result(counts={}, outputs=(place.publish(REPORT, path),), facts={"text": text})
+
+
+def _lines(place: Place) -> Iterator[str]:
+    facts, verified, packed = place.build.facts, place.done["verify"], place.done["pack"]
+    yield f"{facts.title}, version {verified.facts['version']}, in {verified.facts['path']}"
+    yield f"manifest sha256 {verified.facts['manifest_sha256']}"
+    yield ""
+    for split, classes in packed.facts["class_counts"].items():
+        least, most = min(classes.values()), max(classes.values())
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        yield (
+            f"{split:<16}{sum(classes.values()):>12,} images in {len(classes):,} classes, "
+            f"{each} a class"
+        )
+    for name in ("copied", "re-encoded", "repaired", "quarantined"):
+        yield f"{name:<16}{packed.counts[name]:>12,}"
+    for item in packed.quarantined:
+        yield f"  {item['path']}: {item['reason']}"
+    yield ""
+    for output, spec in place.build.settings.outputs.items():
+        yield f"{output:<16}{_gigabytes(place, output):>12,.3f} GB, {_in_short(spec)}"
+    yield ""
+    for name, receipt in place.done.items():
+        yield f"{name:<16}{receipt.seconds:>12,.1f} s"
+
+
+def _gigabytes(place: Place, output: str) -> float:
+    verified = place.done["verify"]
+    size = sum(file.size for file in verified.outputs if file.name.startswith(f"{output}/"))
+    if output in LOOSE_FORMATS:
+        size += total_bytes(Tree(place.build.storage, verified.base), output)
+    return size / 1e9
+
+
+def _in_short(spec: ImageSpec) -> str:
+    parts = spec.canonical().split(":")
+    return " ".join(part for part in parts if not part.startswith(_DEFAULTS))

@@ -1,0 +1,131 @@
+"""What becomes of fetched archives once a version is verified."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support.archives import ARCHIVE, STAGES, build_of, run_stages, tiny_zip
+from tests.support.builds import tiny_build
+from tests.support.fault_server import FaultServer
+from tests.support.moto_server import MotoServer
+
+from imagenet_etl.build import Build
+from imagenet_etl.errors import StageNotDone
+from imagenet_etl.pipeline import run_stage
+from imagenet_etl.publishing import publish_version
+from imagenet_etl.verify import verify_folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FaultServer]:
+    (tmp_path / "site").mkdir()
+    with FaultServer(tiny_zip(tmp_path / "site").read_bytes()) as running:
+        yield running
+
+
+def fetched(tmp_path: Path, server: FaultServer, keep: str, **settings: object) -> Build:
+    """Return a build whose archive comes from the server."""
+    digest = hashlib.sha256(server.content).hexdigest()
+    sources = {ARCHIVE: f"{server.url}#sha256={digest}"}
+    values = {"expect": "any", "workers": 1, "sources": sources, "keep_archives": keep}
+    return tiny_build(tmp_path / "data", **values | settings)
+
+
+def archive_of(build: Build) -> Path | None:
+    """Return the fetched archive, if it is there."""
+    root = Path(build.settings.data_dir, "archives")
+    return next((path for path in root.rglob(ARCHIVE)), None)
+
+
+def published(build: Build) -> Path:
+    receipts = run_stages(build, STAGES[-1])
+    publish_version(build)
+    return Path(receipts["verify"].facts["path"])
+
+
+def test_always_keeps_them(tmp_path: Path, server: FaultServer) -> None:
+    build = fetched(tmp_path, server, "always")
+    published(build)
+    assert archive_of(build) is not None
+
+
+def test_never_lets_them_go_and_reruns_find_nothing_to_do(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    build = fetched(tmp_path, server, "never")
+    version = published(build)
+    assert archive_of(build) is None
+    assert list(Path(build.settings.data_dir, "archives").rglob("*.receipt.json"))
+    requests = len(server.requests)
+    assert all(run_stage(build, name).reused for name in STAGES)
+    publish_version(build)
+    assert len(server.requests) == requests
+    assert verify_folder(version)["records"] == 18
+
+
+def test_nothing_is_let_go_before_the_version_is_verified(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    build = fetched(tmp_path, server, "never")
+    run_stages(build, "pack")
+    with pytest.raises(StageNotDone, match="stage verify"):
+        publish_version(build)
+    assert archive_of(build) is not None
+
+
+def test_after_backup_waits_for_the_backup(
+    tmp_path: Path, server: FaultServer, moto: MotoServer
+) -> None:
+    moto.bucket("backups")
+    build = fetched(tmp_path, server, "after_backup", s3_uri="s3://backups/x")
+    build = replace(build, aws=moto.client)
+    published(build)
+    assert archive_of(build) is not None
+    run_stage(build, "back_up_to_s3")
+    publish_version(build)
+    assert archive_of(build) is None
+
+
+def test_a_setting_that_needs_the_images_again_fetches_them_again(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    first = published(fetched(tmp_path, server, "never", resize="short_edge:32"))
+    build = fetched(tmp_path, server, "never", resize="short_edge:32", quality=40)
+    reused = [name for name in STAGES if run_stage(build, name).reused]
+    assert reused == ["untar", "restructure_val", "filter_classes", "plan_shards"]
+    publish_version(build)
+    assert archive_of(build) is None
+    versions = [path for path in first.parent.iterdir() if path.is_dir()]
+    assert len(versions) == 2
+    assert all(verify_folder(path)["records"] == 18 for path in versions)
+
+
+def test_an_archive_given_by_path_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    archive = tiny_zip(tmp_path / "mine")
+    before = archive.stat()
+    published(build_of(tmp_path, archive, keep_archives="never"))
+    assert archive.stat() == before
+
+
+def test_an_archive_that_another_run_is_fetching_stays(tmp_path: Path, server: FaultServer) -> None:
+    from imagenet_etl import leases
+
+    build = fetched(tmp_path, server, "never")
+    run_stages(build)
+    other = leases.Owner("run-2")
+    leases.acquire(build.storage, f"{build.work}/locks/download-{ARCHIVE}", other)
+    publish_version(build)
+    assert archive_of(build) is not None
+
+
+def test_a_deletion_by_hand_is_no_letting_go(tmp_path: Path, server: FaultServer) -> None:
+    build = fetched(tmp_path, server, "always")
+    published(build)
+    path = archive_of(build)
+    assert path is not None
+    path.unlink()
+    assert not run_stage(build, "download").reused
+    assert archive_of(build) is not None
