@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
@@ -58,6 +58,23 @@ def sync_filesystem(folder: Path) -> None:
             raise OSError(code, os.strerror(code), str(folder))
     finally:
         os.close(fd)
+
+
+def drop_from_cache(paths: Iterable[str]) -> None:
+    """Free the memory that flushed files take in the page cache; files that are gone are no matter.
+
+    The pages are hot and go to the files that are written next. New ones cost far more: the kernel
+    clears them, and under a hypervisor each that was never touched is a fault on the host.
+    """
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
 
 
 def publish_file(staged: Path, final: Path) -> None:

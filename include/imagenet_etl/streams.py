@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK_BYTES = 4 << 20
-_SMALL_BYTES = 16 << 10
+SMALL_BYTES = 16 << 10
+_ALIGNMENT = 4096
+_thread = threading.local()
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
@@ -56,7 +59,7 @@ class HashedFile:
     def __init__(self, path: Path, *, large: bool = False) -> None:
         self.path = path
         self.size = 0
-        self._buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES if large else _SMALL_BYTES))
+        self._buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES if large else SMALL_BYTES))
         self._spare = memoryview(mmap.mmap(-1, BLOCK_BYTES)) if large else None
         self._filled = 0
         self._thread = ThreadPoolExecutor(1) if large else None
@@ -161,7 +164,28 @@ def read_blocks(path: Path) -> Generator[memoryview, None, None]:
         os.close(fd)
 
 
-def _read(fd: int, block: mmap.mmap, path: Path) -> int:
+def read_whole(path: Path, size: int) -> memoryview | None:
+    """Return the content of a file of at most ``BLOCK_BYTES``, or None if it cannot be had at once.
+
+    The view is good until the same thread reads the next one.
+
+    Args:
+        path: The file.
+        size: Its length in bytes.
+    """
+    block = getattr(_thread, "block", None)
+    if block is None:
+        block = _thread.block = memoryview(mmap.mmap(-1, BLOCK_BYTES))
+    fd = _open(path, os.O_RDONLY, direct=True)
+    try:
+        # No more than is needed: the kernel pins every page that it is offered.
+        room = block[: -(-size // _ALIGNMENT) * _ALIGNMENT]
+        return block[:size] if _read(fd, room, path) == size else None
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, block: mmap.mmap | memoryview, path: Path) -> int:
     while True:
         try:
             return os.readv(fd, [block])

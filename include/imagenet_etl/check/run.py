@@ -60,7 +60,7 @@ class Run:
         Raises:
             DatasetDamaged: Whatever the first job to fail raises; the others are stopped.
         """
-        threads = len(os.sched_getaffinity(0))
+        threads = 2 * len(os.sched_getaffinity(0))
         with ThreadPoolExecutor(threads) as executor:
             pending: set[Future[None]] = set()
             try:

@@ -15,10 +15,9 @@ from imagenet_etl import files
 from imagenet_etl.errors import KeyExists
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.staging import Staging
-from imagenet_etl.streams import read_blocks
+from imagenet_etl.streams import BLOCK_BYTES, SMALL_BYTES, read_blocks, read_whole
 
 STAGING = ".staging"
-_LARGE_BYTES = 4 << 20
 
 
 class LocalFile:
@@ -41,10 +40,13 @@ class LocalFile:
         return b"".join(parts)
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the whole content in order, a large one past the page cache."""
-        if self.stat.size < _LARGE_BYTES:
-            return iter((memoryview(self.read_at(0, self.stat.size)),))
-        return read_blocks(self._path)
+        """Yield the whole content in order, past the page cache unless it is very small."""
+        size = self.stat.size
+        if size > BLOCK_BYTES:
+            return read_blocks(self._path)
+        if size > SMALL_BYTES and (whole := read_whole(self._path, size)) is not None:
+            return iter((whole,))
+        return iter((memoryview(self.read_at(0, size)),))
 
     def will_need(self, offset: int, size: int) -> None:
         """Ask the kernel to read the range ahead."""
@@ -84,6 +86,7 @@ class LocalStorage:
         self.root = Path(root).absolute()
         self.url = str(self.root)
         self._staging = Staging(self.root / STAGING)
+        self._placed: list[str] = []
 
     def __repr__(self) -> str:
         return f"LocalStorage({self.url})"
@@ -187,6 +190,7 @@ class LocalStorage:
             except FileNotFoundError:
                 Path(final).parent.mkdir(parents=True, exist_ok=True)
                 path.replace(final)
+        self._placed.append(final)
 
     def publish_tree(self, source: str, target: str, mark: str) -> None:
         """Rename the folder in one step, so that ``mark`` needs no order of its own."""
@@ -196,11 +200,13 @@ class LocalStorage:
             files.publish_folder(self._path(source), self._path(target))
 
     def flush(self, prefix: str) -> None:
-        """Flush the file system that holds the folder."""
+        """Flush the file system that holds the folder, and forget what was placed there."""
         folder = self._path(prefix)
+        placed, self._placed = self._placed, []
         if folder.exists():
             with self._typed():
                 files.sync_filesystem(folder)
+                files.drop_from_cache(placed)
 
     def delete(self, prefix: str) -> None:
         """Remove a file or a whole folder."""
