@@ -16,7 +16,7 @@ from imagenet_operators import (
     UntarOperator,
     VerifyOperator,
 )
-from imagenet_operators.dag import defaults, documentation, schedule
+from imagenet_operators.dag import FETCHING, defaults, documentation, schedule
 from imagenet_operators.form import form
 
 
@@ -36,7 +36,7 @@ def ilsvrc2012():
     plan = PlanShardsOperator(task_id="plan_shards", in_groups=True)
     chain(
         DownloadOperator.partial(
-            task_id="download", pool="network", map_index_template="{{ task.archive }}"
+            task_id="download", map_index_template="{{ task.archive }}", **FETCHING
         ).expand(archive=[one.name for one in ILSVRC2012.archives]),
         UntarOperator(task_id="untar"),
         RestructureValOperator(task_id="restructure_val"),

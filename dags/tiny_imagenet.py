@@ -16,7 +16,7 @@ from imagenet_operators import (
     UntarOperator,
     VerifyOperator,
 )
-from imagenet_operators.dag import defaults, documentation, schedule
+from imagenet_operators.dag import FETCHING, defaults, documentation, schedule
 from imagenet_operators.form import form
 
 
@@ -34,7 +34,7 @@ from imagenet_operators.form import form
 def tiny_imagenet():
     """Chain the stages; each finds what it needs by the receipts of those before it."""
     chain(
-        DownloadOperator(task_id="download", pool="network"),
+        DownloadOperator(task_id="download", **FETCHING),
         UntarOperator(task_id="untar"),
         RestructureValOperator(task_id="restructure_val"),
         FilterClassesOperator(task_id="filter_classes"),

@@ -45,7 +45,7 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
                 tree.outputs.append(Output(**item | {"name": item["name"][len("tree/") :]}))
     join_segments(tree, segments)
     class_counts = _add_records(tree, segments)
-    _add_classes(tree)
+    _add_classes(tree, dict.fromkeys(segment.split for segment in segments))
     bad = [item for receipt in receipts for item in receipt["quarantined"]]
     repaired = [item for receipt in receipts for item in receipt["repaired"]]
     _add_texts(tree, bad, repaired)
@@ -123,7 +123,7 @@ def _loose_files(tables: Iterable[pa.Table], output: str) -> Iterator[pa.Table]:
         yield pa.table([name, rows["bytes"], rows["sha256"]], schema=LOOSE_FILES)
 
 
-def _add_classes(tree: NewTree) -> None:
+def _add_classes(tree: NewTree, splits: Iterable[str]) -> None:
     """Write what tells of the classes, for people, Caffe and torchvision."""
     place = tree.place
     classes = place.done["plan_shards"].facts["classes"]
@@ -141,7 +141,6 @@ def _add_classes(tree: NewTree) -> None:
         output.name == META_BIN for output in labelled.outputs
     ):
         content = place.build.storage.read(labelled.key_of(META_BIN)) or b""
-        splits = place.done["download"].facts["splits"]
         for folder in ("", *(f"{split}/" for split in splits)):
             tree.add_text(f"imagefolder/{folder}{META_BIN}", content)
 

@@ -31,9 +31,9 @@ def filter_classes(place: Place) -> Result:
     Raises:
         ConfigError: A class that is named is not there, or none is left.
     """
-    settings, labelled = place.build.settings, place.done["restructure_val"]
+    labelled = place.done["restructure_val"]
     classes = labelled.facts["classes"]
-    if why_not_filtered(settings):
+    if why_not_filtered(place.build.settings):
         return Result(
             counts={"kept_classes": len(classes), "dropped_classes": 0},
             outputs=labelled.outputs,
@@ -41,15 +41,7 @@ def filter_classes(place: Place) -> Result:
             base=labelled.base,
         )
     known = {entry["wnid"] for entry in classes}
-    unknown = sorted({*settings.keep_classes, *settings.drop_classes} - known)
-    if unknown:
-        raise ConfigError(
-            f"{place.build.facts.title} has no class {', '.join(unknown)}",
-            remedy="Look into classes.tsv of a published version",
-        )
-    wanted = set(settings.keep_classes or known) - set(settings.drop_classes)
-    if not wanted:
-        raise ConfigError("keep_classes and drop_classes leave no class")
+    wanted = _wanted(place, known)
     index = read_table(place.build.storage, labelled.key_of("images.parquet"))
     # Images without a class belong to splits without labels, which are left out later, and counted.
     is_kept = pc.fill_null(pc.is_in(index["wnid"], value_set=pa.array(sorted(wanted))), False)
@@ -68,3 +60,22 @@ def filter_classes(place: Place) -> Result:
             "dropped": [entry for entry in classes if entry["wnid"] not in wanted],
         },
     )
+
+
+def _wanted(place: Place, known: set[str]) -> set[str]:
+    """Return the classes that stay.
+
+    Raises:
+        ConfigError: A class that is named is not there, or none is left.
+    """
+    settings = place.build.settings
+    unknown = sorted({*settings.keep_classes, *settings.drop_classes} - known)
+    if unknown:
+        raise ConfigError(
+            f"{place.build.facts.title} has no class {', '.join(unknown)}",
+            remedy="Look into classes.tsv of a published version",
+        )
+    wanted = set(settings.keep_classes or known) - set(settings.drop_classes)
+    if not wanted:
+        raise ConfigError("keep_classes and drop_classes leave no class")
+    return wanted

@@ -7,7 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -62,7 +62,7 @@ class NewTree:
 
     def part(self, output: str, segment: Segment, suffix: str) -> Path:
         """Return where a part of a shard or database lies on this machine."""
-        name = PurePath(f"{segment_name(segment, output)}{suffix}")
+        name = f"{segment_name(segment, output)}{suffix}"
         key = f"{self.place.base}/{segment_file(output, segment, name)}"
         path = self.place.build.storage.local_path(key)
         assert path is not None  # parts are joined where they were packed

@@ -10,8 +10,9 @@ has one claim. A shared one is joined by the tasks of a run, and is live while o
 task that ends for good ends its own heartbeat and leaves its siblings theirs. Between two tasks
 nobody beats; the one that ends parks its heartbeat, and the next that joins takes the baton: it
 removes what is parked and speaks for the run from then on, so that its end is the run's, unless a
-sibling is at work. Once a task has given its part back, its siblings park no more. A later try of a claim ends the earlier one's part in a shared lease as well.
-``lease_files`` tells what the files are called.
+sibling is at work. Once a task has given its part back, its siblings park no more. A later try of a
+claim ends the earlier one's part in a shared lease as well. ``lease_files`` tells what the files
+are called.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -160,10 +160,11 @@ class SegmentPacker:
         for output, files in written.items():
             for file in files:
                 if isinstance(file, LooseFile):
-                    key = segment_file(output, segment, PurePath(file.name))
+                    key = segment_file(output, segment, file.name)
                     self._storage.place(f"{self._job.base}/{key}", file.path)
                     continue
-                key = segment_file(output, segment, file.path.relative_to(folder / output))
+                name = file.path.relative_to(folder / output).as_posix()
+                key = segment_file(output, segment, name)
                 outputs.append(
                     publish_output(self._storage, self._job.base, key, file.path, file.sha256)
                 )

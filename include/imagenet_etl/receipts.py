@@ -68,7 +68,10 @@ class Receipt:
 
     @property
     def digest(self) -> str:
-        """Digest of the result itself: equal results are equal however they came about."""
+        """Digest of the result itself: equal results are equal however they came about.
+
+        Which class has which label is a result, too, and stands in no file before it is packed.
+        """
         return digest_of(
             {
                 "stage": self.stage,
@@ -76,6 +79,7 @@ class Receipt:
                 "counts": self.counts,
                 "inputs": self.inputs,
                 "identity": self.identity,
+                "classes": self.facts.get("classes"),
             }
         )
 

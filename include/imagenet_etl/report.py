@@ -34,6 +34,8 @@ def _lines(place: Place) -> Iterator[str]:
             f"{split:<16}{sum(classes.values()):>12,} images in {len(classes):,} classes, "
             f"{each} a class"
         )
+    for split in place.done["download"].facts["left_out"]:
+        yield f"{split:<16}{'left out':>12}"
     for name in ("copied", "re-encoded", "repaired", "quarantined"):
         yield f"{name:<16}{packed.counts[name]:>12,}"
     for item in packed.quarantined:

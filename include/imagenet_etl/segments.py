@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from imagenet_etl.records.formats import FORMATS, LOOSE, SHARDS, shard_name
@@ -42,13 +41,13 @@ def is_final(output: str, segment: Segment) -> bool:
     return kind == LOOSE or (kind == SHARDS and segment.parts == 1)
 
 
-def segment_file(output: str, segment: Segment, name: PurePath) -> str:
+def segment_file(output: str, segment: Segment, name: str) -> str:
     """Return the key below the pack folder of a segment's file.
 
     A segment that is a whole shard is written straight to its final place in the tree.
     """
     top = "tree" if is_final(output, segment) else "parts"
-    return f"{top}/{FORMATS[output].path(segment.split, name.as_posix())}"
+    return f"{top}/{FORMATS[output].path(segment.split, name)}"
 
 
 def segment_name(segment: Segment, output: str) -> str:

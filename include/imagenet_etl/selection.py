@@ -113,11 +113,7 @@ def plan_shards(place: Place) -> Result:
     tables: list[pa.Table] = []
     planned = 0
     for split in (name for name in splits if name not in unlabelled):
-        ordered = shuffled(keyed(index, split, labels), settings.seed)
-        if not ordered.num_rows:
-            raise CountMismatch(
-                f"split {split} holds no image", remedy="Ask for the other splits alone"
-            )
+        ordered = _ordered(index, split, labels, settings.seed)
         shards = settings.shards if split == "train" else settings.val_shards
         for name, pieces in divided(list(chunks(ordered, shards)), split, settings):
             _check_not_there(name, segments)
@@ -143,6 +139,20 @@ def plan_shards(place: Place) -> Result:
         outputs=(place.publish("plan.parquet", plan), place.publish("segments.json", listing)),
         facts={"classes": kept.facts["classes"]},
     )
+
+
+def _ordered(index: pa.Table, split: str, labels: list[str], seed: int) -> pa.Table:
+    """Return one split in the order in which it is packed.
+
+    Raises:
+        CountMismatch: It holds no image.
+    """
+    ordered = shuffled(keyed(index, split, labels), seed)
+    if not ordered.num_rows:
+        raise CountMismatch(
+            f"split {split} holds no image", remedy="Ask for the other splits alone"
+        )
+    return ordered
 
 
 def _check_not_there(split: str, segments: list[Segment]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
-from imagenet_etl.digests import digest_object
 from imagenet_etl.errors import KeyExists
 from imagenet_etl.files import hash_file
 from imagenet_etl.receipts import Output, Receipt, outputs_intact
@@ -75,10 +74,10 @@ def publish_output(storage: Storage, base: str, name: str, path: Path, sha256: s
     try:
         stat = storage.publish(key, path)
     except KeyExists:
-        with storage.open(key) as found:
-            if found.stat.size == size and digest_object(found) == sha256:
-                path.unlink()
-                return Output(name, size, sha256, found.stat.tag)
+        there = storage.stat(key)
+        if there is not None and storage.digest(key) == (size, sha256):
+            path.unlink()
+            return Output(name, size, sha256, there.tag)
         storage.delete(key)
         stat = storage.publish(key, path)
     return Output(name, size, sha256, stat.tag)

@@ -16,12 +16,12 @@ import os
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK_BYTES = 4 << 20
-SMALL_BYTES = 16 << 10
+_SMALL_BYTES = 16 << 10
 _ALIGNMENT = 4096
 _thread = threading.local()
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
@@ -59,7 +59,7 @@ class HashedFile:
     def __init__(self, path: Path, *, large: bool = False) -> None:
         self.path = path
         self.size = 0
-        self._buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES if large else SMALL_BYTES))
+        self._buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES if large else _SMALL_BYTES))
         self._spare = memoryview(mmap.mmap(-1, BLOCK_BYTES)) if large else None
         self._filled = 0
         self._thread = ThreadPoolExecutor(1) if large else None
@@ -145,7 +145,7 @@ class HashedFile:
         self.path.unlink(missing_ok=True)
 
 
-def read_blocks(path: Path) -> Generator[memoryview, None, None]:
+def read_blocks(path: Path | str) -> Generator[memoryview, None, None]:
     """Yield a file's content in order, in views of at most ``BLOCK_BYTES``.
 
     The next block is read while the caller works on one. A view is good until the next is asked
@@ -164,28 +164,34 @@ def read_blocks(path: Path) -> Generator[memoryview, None, None]:
         os.close(fd)
 
 
-def read_whole(path: Path, size: int) -> memoryview | None:
-    """Return the content of a file of at most ``BLOCK_BYTES``, or None if it cannot be had at once.
+def size_and_sha256(path: Path | str) -> tuple[int, str]:
+    """Return a file's length in bytes and its hex digest; made for a million small files.
 
-    The view is good until the same thread reads the next one.
-
-    Args:
-        path: The file.
-        size: Its length in bytes.
+    Raises:
+        OSError: It cannot be read; the error names it.
     """
-    block = getattr(_thread, "block", None)
-    if block is None:
-        block = _thread.block = memoryview(mmap.mmap(-1, BLOCK_BYTES))
     fd = _open(path, os.O_RDONLY, direct=True)
     try:
-        # No more than is needed: the kernel pins every page that it is offered.
-        room = block[: -(-size // _ALIGNMENT) * _ALIGNMENT]
-        return block[:size] if _read(fd, room, path) == size else None
+        size = os.fstat(fd).st_size
+        if size <= BLOCK_BYTES:
+            block = getattr(_thread, "block", None)
+            if block is None:
+                block = _thread.block = memoryview(mmap.mmap(-1, BLOCK_BYTES))
+            # No more room than is needed: the kernel pins every page that it is offered.
+            room = block[: -(-size // _ALIGNMENT) * _ALIGNMENT]
+            if _read(fd, room, path) == size:
+                return size, hashlib.sha256(block[:size]).hexdigest()
     finally:
         os.close(fd)
+    state, size = hashlib.sha256(), 0
+    with closing(read_blocks(path)) as blocks:
+        for read in blocks:
+            state.update(read)
+            size += len(read)
+    return size, state.hexdigest()
 
 
-def _read(fd: int, block: mmap.mmap | memoryview, path: Path) -> int:
+def _read(fd: int, block: mmap.mmap | memoryview, path: Path | str) -> int:
     while True:
         try:
             return os.readv(fd, [block])
@@ -195,11 +201,11 @@ def _read(fd: int, block: mmap.mmap | memoryview, path: Path) -> int:
             _end_direct(fd)
 
 
-def _named(error: OSError, path: Path) -> OSError:
+def _named(error: OSError, path: Path | str) -> OSError:
     return OSError(error.errno, error.strerror, str(path))
 
 
-def _open(path: Path, flags: int, *, direct: bool) -> int:
+def _open(path: Path | str, flags: int, *, direct: bool) -> int:
     fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
     if direct and _O_DIRECT:
         # Asked for afterwards: some file systems create the file before they refuse to open it so.

@@ -135,7 +135,7 @@ def _notes(place: Place) -> list[str]:
         if split in splits
     ]
     notes += [
-        f"Split {split!r} was not asked for and is left out."
+        f"The publisher's split {split!r} was not asked for and is left out."
         for split in done["download"].facts["left_out"]
     ]
     dropped = done["filter_classes"].counts["dropped_classes"]

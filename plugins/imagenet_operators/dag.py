@@ -17,6 +17,9 @@ RETRIES: dict[str, Any] = {
 }
 """Only transient errors are retried; terminal ones fail the task at once."""
 
+FETCHING: dict[str, Any] = {"pool": "network", "execution_timeout": timedelta(days=2)}
+"""Time for 138 GB at 1 MB/s. A connection that stalls is noticed within a minute all the same."""
+
 
 def defaults(facts: DatasetFacts) -> dict[str, Any]:
     """Return the ``default_args`` of a dataset's DAG.
@@ -48,8 +51,8 @@ rerun with nothing changed takes seconds, and a changed setting repeats only wha
 
 **Site settings.** Variables `imagenet_data_dir`, `imagenet_s3_uri`, `imagenet_ebs_volume_id`; the
 schedule comes from the environment variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS
-credentials come from the connection `aws_default`, the login at the publisher's, where it wants one,
-from `imagenet_default`. Pools `network` and `cpu` bound what runs at once.
+credentials come from the connection `aws_default`, the login at the publisher's, where it wants
+one, from `imagenet_default`. Pools `network` and `cpu` bound what runs at once.
 
 **Terms.** {facts.licence} [Read them]({facts.terms_url}).
 """

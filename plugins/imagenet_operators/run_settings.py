@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow.sdk import Variable
 
 from imagenet_etl.build import Build, freeze_settings, frozen_settings, new_build, open_storage
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
+from imagenet_etl.download.urls import local_source, split_digest
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.leases import Owner
 from imagenet_operators.login import login_of
@@ -86,16 +86,28 @@ def _sources(facts: DatasetFacts, params: dict[str, Any]) -> dict[str, str]:
             raise ConfigError(f"{name} is given twice", remedy="Leave one of the two fields empty")
         sources[name] = whole
     for place in sources.values():
-        url = urlsplit(place)
-        if url.netloc and ("@" in url.netloc or url.query):
+        if _may_hold_a_secret(place):
             raise ConfigError(
-                "a source URL holds a user, a password or a query",
-                expected="a URL without them, since Airflow shows params to whoever may see the "
-                "run",
+                "a source URL holds a user, a password, a query or the like",
+                expected="scheme, host and path alone, since Airflow shows params to whoever may "
+                "see the run",
                 remedy="Put them into the connection imagenet_default, or download the archive by "
                 "hand and give its path",
             )
     return sources
+
+
+def _may_hold_a_secret(place: str) -> bool:
+    """Return whether a URL has more than scheme, host, path and a digest to compare with.
+
+    Raises:
+        ConfigError: It is no URL that could be used.
+    """
+    if "://" not in place:
+        return False
+    url = split_digest(place)[0]
+    local_source(url)
+    return any(sign in url for sign in "@?#;")
 
 
 def site_value(params: dict[str, Any], name: str) -> str:

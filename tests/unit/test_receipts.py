@@ -61,7 +61,8 @@ def test_another_result_has_another_digest(name):
 
 def test_how_a_result_came_about_is_not_in_its_digest():
     same = {
-        "stage_digest": "x", "base": "elsewhere", "facts": {}, "settings": {}, "tools": {},
+        "stage_digest": "x", "base": "elsewhere",
+            "facts": RECEIPT.facts | {"sources": "elsewhere"}, "settings": {}, "tools": {},
         "quarantined": (), "seconds": 9.0, "finished_at": 99.0, "schema_version": 1,
         "outputs": tuple(replace(output, tag="later") for output in RECEIPT.outputs),
     }  # fmt: skip
@@ -125,3 +126,8 @@ def test_a_folder_in_an_outputs_place_is_not_intact(made):
     build.storage.delete("base/a")
     build.storage.put("base/a/x", b"")
     assert not outputs_intact(build, receipt)
+
+
+def test_other_labels_are_another_result():
+    other = replace(RECEIPT, facts={"classes": [["n02", "b"], ["n01", "a"]]})
+    assert other.digest != RECEIPT.digest

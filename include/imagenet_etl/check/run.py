@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from imagenet_etl.check.sample import Sample
 from imagenet_etl.check.tree import Tree
-from imagenet_etl.digests import digest_object
 from imagenet_etl.manifest import ManifestFile
 from imagenet_etl.progress import Meter
 
@@ -48,8 +47,12 @@ class Run:
         Raises:
             DatasetDamaged: It is missing or differs.
         """
-        with self.tree.opened(file.name, file.size) as opened:
-            digest = digest_object(opened)
+        found = self.tree.storage.digest(self.tree.key(file.name))
+        if found is None:
+            raise self.tree.damaged(file.name, "a file", "nothing")
+        size, digest = found
+        if size != file.size:
+            raise self.tree.damaged(file.name, f"{file.size:,} bytes", f"{size:,} bytes")
         if digest != file.sha256:
             raise self.tree.damaged(file.name, f"sha256 {file.sha256}", digest)
         self.count(file.size)

@@ -12,8 +12,8 @@ import httpx
 
 from imagenet_etl.download.login import BY_HAND
 from imagenet_etl.download.part import PartFile, RemoteFile
+from imagenet_etl.download.redirects import same_origin
 from imagenet_etl.download.retry import TransientAnswer, retry_after_s
-from imagenet_etl.download.urls import same_origin
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     AuthenticationRequired,

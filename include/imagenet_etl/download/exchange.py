@@ -9,7 +9,7 @@ import httpx
 
 from imagenet_etl.download.login import without_query
 from imagenet_etl.download.logs import keep_secrets_out_of_logs
-from imagenet_etl.download.urls import redirect_target, same_origin
+from imagenet_etl.download.redirects import redirect_target, same_origin
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import ConfigError, RedirectRefused
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from imagenet_etl import leases
 from imagenet_etl.build import Build
-from imagenet_etl.download import http, s3
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.in_place import looked_at, verified
 from imagenet_etl.download.notes import (
@@ -26,7 +25,7 @@ from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.upstream import has_changed
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import AlreadyRunning, ChecksumMismatch, ConfigError, SourceBusy
-from imagenet_etl.progress import metered
+from imagenet_etl.progress import Meter, metered
 
 log = logging.getLogger(__name__)
 _WAIT_FOR_OTHER_S = 600.0
@@ -162,6 +161,18 @@ def _adopted(build: Build, asked: Asked, note: Note | None, path: Path) -> Note:
     return verified(build, found, path, expected, asked.note_key)
 
 
+def _transfer(
+    build: Build, wanted: Wanted, part: PartFile, meter: Meter, patience: Patience
+) -> None:
+    """Complete the partial file from wherever it comes."""
+    from imagenet_etl.download import http, s3  # noqa: PLC0415 - slow to import
+
+    if wanted.is_s3:
+        s3.fetch(build, wanted, part, meter, patience)
+    else:
+        http.fetch(wanted, part, meter, patience)
+
+
 def _fetch_verified(
     build: Build, wanted: Wanted, part: PartFile, expected: Expected, patience: Patience
 ) -> tuple[dict[str, str], int]:
@@ -169,10 +180,7 @@ def _fetch_verified(
     count = 0
     for last_try in (False, True):
         with metered(f"download {wanted.name}", wanted.size or 0, "B") as meter:
-            if wanted.is_s3:
-                s3.fetch(build, wanted, part, meter, patience)
-            else:
-                http.fetch(wanted, part, meter, patience)
+            _transfer(build, wanted, part, meter, patience)
             count += meter.bytes
         digests = part.digests()
         try:

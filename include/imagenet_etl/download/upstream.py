@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from imagenet_etl.build import Build
-from imagenet_etl.download import http, s3
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.notes import Note
 from imagenet_etl.errors import EtlError
@@ -21,6 +20,8 @@ def has_changed(build: Build, asked: Asked, note: Note) -> bool:
     """
     if asked.expected.is_proof:
         return False
+    from imagenet_etl.download import http, s3  # noqa: PLC0415 - slow to import
+
     try:
         wanted = wanted_from(build, asked)
         now = s3.look(build, wanted, _TIMEOUT_S) if wanted.is_s3 else http.look(wanted, _TIMEOUT_S)

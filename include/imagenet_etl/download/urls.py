@@ -1,14 +1,12 @@
-"""Where an archive comes from, and where a redirect may lead."""
+"""Where an archive comes from, and what of it may be shown."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import httpx
-
 from imagenet_etl.aws.s3_uri import parse_s3_uri
-from imagenet_etl.errors import ConfigError, RedirectRefused
+from imagenet_etl.errors import ConfigError
 
 
 def is_s3(source: str) -> bool:
@@ -95,33 +93,3 @@ def mask_url(url: str) -> str:
     query = "&".join(f"{name}=***" if equals else "***" for name, equals, _ in pairs)
     digest = parts.fragment if parts.fragment.startswith("sha256=") else ""
     return urlunsplit((parts.scheme, host, parts.path, query, digest))
-
-
-def redirect_target(request: httpx.URL, location: str) -> httpx.URL:
-    """Return where a redirect leads.
-
-    Raises:
-        RedirectRefused: To no readable URL, to another scheme than HTTP, or from HTTPS down to
-            HTTP.
-    """
-    try:
-        target = request.join(location)
-    except (httpx.InvalidURL, ValueError):
-        raise RedirectRefused(
-            f"{mask_url(str(request))} redirects to something that is no URL",
-            remedy="Give the archive's final URL yourself",
-        ) from None
-    if target.scheme not in ("http", "https") or (
-        request.scheme == "https" and target.scheme == "http"
-    ):
-        raise RedirectRefused(
-            f"{mask_url(str(request))} redirects to {mask_url(str(target))}",
-            expected="a redirect to HTTP or HTTPS that does not give up encryption",
-            remedy="Give the archive's final URL yourself",
-        )
-    return target
-
-
-def same_origin(a: httpx.URL, b: httpx.URL) -> bool:
-    """Return whether credentials for ``a`` may be sent to ``b``: equal scheme, host and port."""
-    return (a.scheme, a.host, a.port) == (b.scheme, b.host, b.port)

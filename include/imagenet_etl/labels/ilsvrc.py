@@ -23,7 +23,10 @@ from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import read_table, write_batches
 
 META_BIN = "meta.bin"
-_AGAIN = "Is it the publisher's file, whole and unchanged? Get it again"
+_AGAIN = (
+    "Lists and images must be of one set, whole and unchanged: get what is damaged again; a part "
+    "of the set needs lists of that part, or val sorted into class folders and no lists"
+)
 _DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 

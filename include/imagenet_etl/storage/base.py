@@ -65,6 +65,12 @@ class Storage(Protocol):
             FileNotFoundError: There is no such key.
         """
 
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Return an object's size and the SHA-256 of its content in hex, which is read for it.
+
+        None when there is no such key.
+        """
+
     def read(self, key: str) -> bytes | None:
         """Return a whole small object, or None when there is no such key."""
 
@@ -131,6 +137,9 @@ class Storage(Protocol):
         """Return where the key lies on this machine, or None when only a bucket holds it."""
 
 
+_ODD = {"", ".", ".."}
+
+
 def checked_key(key: str) -> str:
     """Return ``key``, without needless dots and slashes, if it is a plain relative path.
 
@@ -149,6 +158,8 @@ def checked_prefix(prefix: str) -> str:
     Raises:
         ConfigError: It is absolute, empty, or climbs out of the root.
     """
+    if "\0" not in prefix and not _ODD & set(prefix.split("/")):
+        return prefix
     path = PurePosixPath(prefix)
     if not prefix or path.is_absolute() or ".." in path.parts or "\0" in prefix:
         raise ConfigError(f"{prefix!r} is not a storage key", expected="a relative path without ..")

@@ -15,7 +15,7 @@ from imagenet_etl import files
 from imagenet_etl.errors import KeyExists
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.staging import Staging
-from imagenet_etl.streams import BLOCK_BYTES, SMALL_BYTES, read_blocks, read_whole
+from imagenet_etl.streams import BLOCK_BYTES, read_blocks, size_and_sha256
 
 STAGING = ".staging"
 
@@ -23,7 +23,7 @@ STAGING = ".staging"
 class LocalFile:
     """A local file that is read by position; safe to share between threads."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: str, fd: int) -> None:
         self._path = path
         self._fd = fd
         self.stat = _stat(os.fstat(fd))
@@ -40,13 +40,10 @@ class LocalFile:
         return b"".join(parts)
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the whole content in order, past the page cache unless it is very small."""
-        size = self.stat.size
-        if size > BLOCK_BYTES:
-            return read_blocks(self._path)
-        if size > SMALL_BYTES and (whole := read_whole(self._path, size)) is not None:
-            return iter((whole,))
-        return iter((memoryview(self.read_at(0, size)),))
+        """Yield the whole content in order, a large one past the page cache."""
+        if self.stat.size < BLOCK_BYTES:
+            return iter((memoryview(self.read_at(0, self.stat.size)),))
+        return read_blocks(self._path)
 
     def will_need(self, offset: int, size: int) -> None:
         """Ask the kernel to read the range ahead."""
@@ -55,13 +52,13 @@ class LocalFile:
     def current_stat(self) -> Stat | None:
         """Return what the file's name leads to now."""
         try:
-            return _stat(self._path.stat())
+            return _stat(Path(self._path).stat())
         except FileNotFoundError:
             return None
 
 
 @contextmanager
-def open_local(path: Path) -> Iterator[LocalFile]:
+def open_local(path: Path | str) -> Iterator[LocalFile]:
     """Open any local file for reading by position.
 
     Raises:
@@ -74,7 +71,7 @@ def open_local(path: Path) -> Iterator[LocalFile]:
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise FileNotFoundError(f"{path} is a folder")
-        yield LocalFile(path, fd)
+        yield LocalFile(str(path), fd)
     finally:
         os.close(fd)
 
@@ -93,6 +90,10 @@ class LocalStorage:
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
+
+    def _text(self, key: str) -> str:
+        """Return a path as text, for what is done a million times."""
+        return f"{self.url}/{checked_key(key)}"
 
     def _typed(self) -> AbstractContextManager[None]:
         return files.typed_os_errors(self.url)
@@ -133,7 +134,15 @@ class LocalStorage:
 
     def open(self, key: str) -> AbstractContextManager[LocalFile]:
         """Open a file for reading by position."""
-        return open_local(self._path(key))
+        return open_local(self._text(key))
+
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Return a file's size and SHA-256, read past the page cache, or None."""
+        with self._typed():
+            try:
+                return size_and_sha256(self._text(key))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
 
     def read(self, key: str) -> bytes | None:
         """Return a whole small file, or None."""
@@ -183,13 +192,13 @@ class LocalStorage:
 
     def place(self, key: str, path: Path) -> None:
         """Rename a file into place, unflushed."""
-        final = f"{self.url}/{checked_key(key)}"  # text: this is done a million times
+        final = self._text(key)
         with self._typed():
             try:
-                path.replace(final)
+                path.rename(final)
             except FileNotFoundError:
                 Path(final).parent.mkdir(parents=True, exist_ok=True)
-                path.replace(final)
+                path.rename(final)
         self._placed.append(final)
 
     def publish_tree(self, source: str, target: str, mark: str) -> None:

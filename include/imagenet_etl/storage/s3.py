@@ -6,6 +6,7 @@ Source: Amazon S3 User Guide, "How to prevent object overwrites with conditional
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
 import time
@@ -123,6 +124,17 @@ class S3Storage:
         if stat is None:
             raise FileNotFoundError(f"{self.url}/{key}")
         yield S3Object(self, key, stat)
+
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Return an object's size and SHA-256, or None."""
+        state = hashlib.sha256()
+        try:
+            with self.open(key) as opened:
+                for block in opened.blocks():
+                    state.update(block)
+                return opened.stat.size, state.hexdigest()
+        except FileNotFoundError:
+            return None
 
     def read(self, key: str) -> bytes | None:
         """Return a whole small object, or None."""

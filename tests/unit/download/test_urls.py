@@ -3,13 +3,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from imagenet_etl.download.urls import (
-    local_source,
-    mask_url,
-    redirect_target,
-    same_origin,
-    split_digest,
-)
+from imagenet_etl.download.redirects import redirect_target, same_origin
+from imagenet_etl.download.urls import local_source, mask_url, split_digest
 from imagenet_etl.errors import ConfigError, RedirectRefused
 
 HEX = "ab" * 32

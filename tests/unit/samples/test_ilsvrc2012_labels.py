@@ -83,6 +83,19 @@ def test_meta_mat_has_the_fields_and_inner_synsets_of_the_official_one():
     assert not {row["WNID"] for row in inner} & set(content.wnids)
 
 
+def test_torchvisions_way_of_reading_meta_mat_finds_the_classes():
+    content, kit = kit_of(SIZE)
+    rows = loadmat(io.BytesIO(kit[META]), squeeze_me=True)["synsets"]
+    children = list(zip(*rows, strict=True))[4]
+    leaves = [row for row, inside in zip(rows, children, strict=True) if inside == 0]
+    found = [(int(number), str(wnid), str(names)) for number, wnid, names, *_ in leaves]
+    assert found == [(s.id, s.wnid, s.names) for s in content.synsets]
+
+
+def test_equal_classes_give_an_equal_kit():
+    assert kit_of(SIZE)[1] == kit_of(SIZE)[1]
+
+
 def test_kaggles_tables_tell_the_truth(tmp_path):
     truth = build_ilsvrc2012(tmp_path / "s", None, SIZE, layout="kaggle")
     solution = parse_val_solution((tmp_path / "s/LOC_val_solution.csv").read_text())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("temporary_folder")
 def test_a_missing_key_has_no_stat_and_no_content(storage):
     assert storage.stat("a/b") is None
     assert storage.read("a/b") is None
+    assert storage.digest("a/b") is None
     with pytest.raises(FileNotFoundError), storage.open("a/b"):
         pass
 
@@ -27,6 +30,7 @@ def test_a_folder_is_no_key(storage):
     storage.put("a/b/c", b"x")
     assert storage.stat("a/b") is None
     assert storage.read("a/b") is None
+    assert storage.digest("a/b") is None
     with pytest.raises(FileNotFoundError), storage.open("a/b"):
         pass
 
@@ -35,6 +39,7 @@ def test_nothing_lies_below_a_file(storage):
     storage.put("a/b", b"x")
     assert storage.stat("a/b/c") is None
     assert storage.read("a/b/c") is None
+    assert storage.digest("a/b/c") is None
     assert keys(storage, "a/b") == []
     with pytest.raises(FileNotFoundError), storage.open("a/b/c"):
         pass
@@ -50,6 +55,13 @@ def test_stat_tells_size_and_a_tag_that_stays(storage):
     assert stat.tag
     assert storage.stat("a/b") == stat
     assert list(storage.list("a")) == [("a/b", stat)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 110_000, (4 << 20) - 1, 4 << 20, 9 << 20])
+def test_digest_is_that_of_the_content_whatever_its_size(storage, size):
+    data = random.Random(size).randbytes(size)
+    storage.put("a/b", data)
+    assert storage.digest("a/b") == (size, hashlib.sha256(data).hexdigest())
 
 
 def test_list_is_in_the_order_of_the_keys_texts(storage):

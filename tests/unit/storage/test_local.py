@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import gc
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -91,3 +94,45 @@ def test_keys_lie_where_local_path_says(folder):
     path = folder.local_path("a/b")
     assert path is not None
     assert path.read_bytes() == b"x"
+
+
+def _cached_pages(path: Path) -> int:
+    """Return how many of a file's pages the page cache holds, as mincore(2) tells."""
+    size = path.stat().st_size
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), size) as mapped:
+        pages = -(-size // mmap.PAGESIZE)
+        told = (ctypes.c_ubyte * pages)()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), told) == 0
+        del address
+        gc.collect()
+        return sum(value & 1 for value in told)
+
+
+def test_placed_files_are_flushed_and_then_leave_the_page_cache(folder):
+    if not hasattr(ctypes.CDLL(None), "mincore"):
+        pytest.skip("there is no mincore here")
+    data = os.urandom(40 * mmap.PAGESIZE)
+    for name in ("a/x/1", "a/x/2"):
+        folder.place(name, staged(folder, data))
+    path = folder.root / "a/x/1"
+    assert path.read_bytes() == data
+    if _file_system(path) == "tmpfs":
+        pytest.skip("here the page cache is the disk")
+    folder.flush("a")
+    assert _cached_pages(path) < 40
+    assert path.read_bytes() == data
+
+
+def test_what_is_gone_before_the_flush_is_no_matter(folder):
+    folder.place("a/x", staged(folder, b"x"))
+    (folder.root / "a/x").unlink()
+    folder.flush("a")
+    assert folder.stat("a/x") is None
+
+
+def _file_system(path: Path) -> str:
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    inside = [(point, kind) for _, point, kind, *_ in mounts if path.is_relative_to(point)]
+    return max(inside, key=lambda mount: len(mount[0]))[1]
