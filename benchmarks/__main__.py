@@ -45,6 +45,8 @@ def main() -> int:
             say(f"{name}: {error}")
             failed.append(name)
             continue
+        finally:
+            shutil.rmtree(RUNS, ignore_errors=True)
         write_page()
     sys.stdout.write(tables(kept()) + "\n")
     say(f"written to {PAGE.relative_to(ROOT)}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,21 +126,22 @@ def compare(name: str, tar: TrainTar, runs: int) -> dict[str, Any]:
 
 
 def run_side(side: Side, tar: TrainTar, *, cold: bool = False, watch: str = "") -> Cost:
-    """Measure one run in a fresh folder, check its count, and remove the folder."""
-    folder = RUNS / f"{os.getpid()}"
-    folder.mkdir(parents=True)
-    try:
-        steps = side.job(tar.path, folder)
-        os.sync()  # what earlier runs have left to write is not this one's burden
-        for path in (tar.path, *tar.others):
-            (forget_pages if cold else warm_up)(path)
-        cost = run(steps, watch)
-        found = side.count(folder)
-        if found != tar.images:
-            raise ValueError(f"{found} images came out of {tar.images}: {steps[-1].argv}")
-        return cost
-    finally:
-        shutil.rmtree(folder)
+    """Measure one run in a fresh folder and check its count.
+
+    The folder stays until the row is done: where thousands of files were just removed, a file
+    system may take its time to make new ones.
+    """
+    RUNS.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=RUNS))
+    steps = side.job(tar.path, folder)
+    os.sync()  # what earlier runs have left to write is not this one's burden
+    for path in (tar.path, *tar.others):
+        (forget_pages if cold else warm_up)(path)
+    cost = run(steps, watch)
+    found = side.count(folder)
+    if found != tar.images:
+        raise ValueError(f"{found} images came out of {tar.images}: {steps[-1].argv}")
+    return cost
 
 
 def medians(costs: list[Cost]) -> dict[str, Any]:

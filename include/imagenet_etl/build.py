@@ -14,6 +14,7 @@ from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.download.login import Login
+from imagenet_etl.download.urls import mask_url
 from imagenet_etl.errors import (
     Cancelled,
     CloudError,
@@ -93,7 +94,10 @@ class Build:
     @property
     def lock_key(self) -> str:
         """Key of the lock: one for each version name, or for each set of deciding settings."""
-        identity = digest_of(self.settings.select(_IDENTITY))[:12]
+        settings = self.settings.select(_IDENTITY)
+        # A digest of a key in a URL would give a short one away to whoever tries them all.
+        settings["sources"] = {name: mask_url(url) for name, url in self.settings.sources.items()}
+        identity = digest_of(settings)[:12]
         version = self.settings.version
         name = f"version-{version}" if version else f"settings-{identity}"
         return f"{self.work}/locks/{name}"

@@ -227,7 +227,7 @@ def _sources(dataset: str, items: list[str]) -> dict[str, str]:
     """Return the sources by the archive that each is for.
 
     Raises:
-        ConfigError: One names no archive of the dataset, or two are for one.
+        ConfigError: One is empty or names no archive of the dataset, or two are for one.
     """
     facts = facts_of(dataset)
     sources: dict[str, str] = {}
@@ -236,6 +236,13 @@ def _sources(dataset: str, items: list[str]) -> dict[str, str]:
         # A path may hold an equals sign as well; an archive's name holds no slash.
         if not equals or "/" in name:
             name, place = facts.archive_at(item), item
+        if not place.strip():
+            # An empty path would be the current folder.
+            raise ConfigError(
+                f"--source {item!r} gives no place",
+                expected="[ARCHIVE=]PATH_OR_URL",
+                remedy="Is a variable of your script empty?",
+            )
         if name in sources:
             raise ConfigError(f"--source for {name} twice", expected="one source an archive")
         sources[facts.archive(name).name] = _absolute(place)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from imagenet_etl.aws.s3_backup import back_up_to_s3, backup_is_there
 from imagenet_etl.aws.snapshot import snapshot_ebs, snapshot_is_there
 from imagenet_etl.build import Build
 from imagenet_etl.class_filter import FILTER_SETTINGS, filter_classes, why_not_filtered
-from imagenet_etl.download.archive import noted, verified_archive
+from imagenet_etl.download.archive import verified_archive
+from imagenet_etl.download.asked import source_marks
+from imagenet_etl.download.held import settled
 from imagenet_etl.download.notes import Note
-from imagenet_etl.download.sources import sources_of
+from imagenet_etl.download.sources import Sources, sources_of
 from imagenet_etl.download.stage import (
     archives_there,
     archives_unchanged,
     download,
     folders_whole,
+    result_of,
     sources_unchanged,
 )
 from imagenet_etl.download.urls import mask_url
@@ -104,8 +108,9 @@ def run_stage(build: Build, name: str) -> Outcome:
 def run_download_of(build: Build, archive: str) -> Note:
     """Fetch or verify one archive; who finds all of them verified completes the stage.
 
-    Any number of processes of a run may do this at once, each for an archive of its own. Where one
-    source holds everything, the first of the archives that it stands for stands for it.
+    Any number of processes of a run may do this at once, each for an archive of its own, and none
+    waits for another: the stage is left to the last of them. Where one source holds everything, the
+    first of the archives that it stands for stands for it.
 
     Returns:
         The archive's note.
@@ -124,10 +129,26 @@ def run_download_of(build: Build, archive: str) -> Note:
         mine = sources.of(archive)
         if mine is None:
             raise NothingToDo(f"this run needs no {archive} of its own")
-        note, _ = verified_archive(build, mine.archive, source=mine.place)
-        if all(noted(build, s.archive, source=s.place) for s in sources.archives):
-            _run(place, stage)
+        note, fetched_bytes = verified_archive(build, mine.archive, source=mine.place)
+        _complete_download(place, sources, fetched_bytes)
         return note
+
+
+def _complete_download(place: Place, sources: Sources, fetched_bytes: int) -> None:
+    """Complete the stage from the archives' notes, unless a task of this run is still at one.
+
+    Nothing is waited for. A sibling that replaced its archive meanwhile may have completed the
+    stage already, and then this older receipt, which came last, has to be made again.
+    """
+    stage, build = _stage("download"), place.build
+    receipt = None
+    while receipt is None or not stage.still_true(build, receipt):
+        notes = [settled(build, source) for source in sources.archives]
+        ready = [note for note in notes if note is not None]
+        if len(ready) < len(notes):
+            return
+        told = partial(result_of, sources=sources, notes=ready, fetched_bytes=fetched_bytes)
+        receipt = _run(place, replace(stage, run=told))
 
 
 def run_pack_group(build: Build, group: Group) -> dict[str, int]:
@@ -220,10 +241,12 @@ def _place(build: Build, stage: Stage, done: dict[str, Receipt]) -> Place:
 
 
 def _settings_read(build: Build, stage: Stage) -> dict[str, Any]:
-    """Return what a stage reads of the settings; a key in a URL neither decides nor is shown."""
+    """Return what a stage reads of the settings; what may be a key in a URL is not shown."""
     settings = build.settings.select(stage.reads)
     if "sources" in settings:
         settings["sources"] = {k: mask_url(url) for k, url in settings["sources"].items()}
+        if marks := source_marks(build):
+            settings["source_marks"] = marks
     return settings
 
 

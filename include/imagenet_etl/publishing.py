@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from imagenet_etl.build import Build
+from imagenet_etl.download.held import others_at_work
 from imagenet_etl.download.release import release_archive
 from imagenet_etl.download.sources import sources_of
 from imagenet_etl.pipeline import find_receipt, receipts_up_to
@@ -39,6 +40,14 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
 
 def _let_go(build: Build) -> None:
     for source in sources_of(build).archives:
+        # Looked at before each: a run may begin while a terabyte is being deleted.
+        if others := others_at_work(build):
+            log.info(
+                "publish: archives are kept for now, since %s may read them; the next run with "
+                "these settings lets them go",
+                " and ".join(f"run {run!r}" for run in others),
+            )
+            return
         freed = release_archive(build, source.archive, source=source.place)
         if freed:
             log.info("publish: %s is let go, %s bytes", source.archive.name, f"{freed:,}")

@@ -17,6 +17,7 @@ from imagenet_etl.images.geometry import MODES
 from imagenet_etl.images.spec import SUBSAMPLINGS
 from imagenet_operators.form_fields import choice, number, switch, text_field
 
+ALL_SPLITS = "all"
 _FORMAT_NAMES = {
     "recordio": "RecordIO (.rec, .idx, .lst)",
     "lmdb": "LMDB (Caffe)",
@@ -44,10 +45,10 @@ def _source(facts: DatasetFacts) -> dict[str, Param]:
     if facts.bundle:
         fields["splits"] = choice(
             "Source",
-            ("", *facts.layout.images),
+            (ALL_SPLITS, *facts.layout.images),
             "Splits",
-            "Prepare one split alone. Empty: all of them, or those of the archives given above.",
-            values_display={"": "all"} | {split: f"{split} alone" for split in facts.layout.images},
+            "Prepare one split alone. **all**: or those of the archives given above.",
+            values_display={split: f"{split} alone" for split in facts.layout.images},
         )
     fields["expect"] = choice(
         "Source",
@@ -71,14 +72,17 @@ def _whole(facts: DatasetFacts, terms: str) -> tuple[str, str]:
     return (
         "Everything in one place",
         "Path on the workers, or URL: a folder of the archives below, an unpacked tree "
-        "(**train/** and **val/**), Kaggle's folder or zip. Which one it is is found by looking. "
+        "(**train/** and **val/**), Kaggle's folder or zip; it is looked at to find out. "
         "All empty: image-net.org, with the login of the connection **imagenet_default**."
         f"\n\n{terms}",
     )
 
 
 def _size(archive: ArchiveFacts) -> str:
-    return f" ({archive.size / 1e6:,.0f} MB)" if archive.size else ""
+    size = archive.size or 0
+    if not size:
+        return ""
+    return f" ({size / 1e9:,.1f} GB)" if size > 1e9 else f" ({size / 1e6:,.0f} MB)"
 
 
 def _place() -> dict[str, Param]:

@@ -14,6 +14,7 @@ from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.download.urls import local_source, split_digest
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.leases import Owner
+from imagenet_operators.form import ALL_SPLITS
 from imagenet_operators.login import login_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def resolve(dataset: str, params: dict[str, Any]) -> Settings:
         data_dir=site_value(params, "data_dir") or DEFAULT_DATA_DIR,
         version=params.get("version") or "",
         sources=_sources(facts_of(dataset), params),
-        splits=(params["splits"],) if params.get("splits") else (),
+        splits=() if params.get("splits") in (None, "", ALL_SPLITS) else (params["splits"],),
         s3_uri=site_value(params, "s3_uri"),
         ebs_volume_id=site_value(params, "ebs_volume_id"),
         **given | {"formats": tuple(dict.fromkeys(params["formats"]))},

@@ -130,20 +130,20 @@ def test_other_counts_with_expect_published(refused, tmp_path, monkeypatch):
     assert "error: CountMismatch: Tiny ImageNet archive holds another number of images" in line
     assert "expected {'train': 100000, 'val': 10000, 'test': 10000} in 200 classes" in line
     assert "found {'train': 12, 'val': 6, 'test': 2} in 3 classes" in line
-    assert line.endswith("For a sample, run with --expect any")
+    assert "For a sample, run with --expect any" in line
 
 
 def test_a_missing_annotation(refused, tmp_path):
     text = tiny_members(tmp_path)[f"{ROOT}/{ANNOTATIONS}"].split(b"\n")
     line = refused(tiny_zip(tmp_path, {ANNOTATIONS: b"\n".join(text[1:])}))
     assert f"error: LabelError: {ANNOTATIONS} has no line for 1 validation images" in line
-    assert "the first is val_0.JPEG" in line
+    assert "the first image without one is val_0.JPEG" in line
     assert "Download it again" in line
 
 
 def test_a_strange_class_folder(refused, tmp_path):
     line = refused(tiny_zip(tmp_path, STRANGE))
-    assert "error: LabelError: class folder train/n99999999 is not in wnids.txt" in line
+    assert "error: LabelError: class folder n99999999 is not in wnids.txt" in line
     assert "Download it again" in line
 
 

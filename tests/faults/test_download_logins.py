@@ -93,6 +93,21 @@ def test_redirect_to_another_host_carries_nothing(server: FaultServer, run: Run,
     assert "part=1" in server.requests[0].path
 
 
+@pytest.mark.parametrize(
+    "query", [f"key={CANARY}", f"a={CANARY}%20b", CANARY, f"empty=&k={CANARY}"]
+)
+def test_redirect_to_another_host_does_not_hand_on_the_urls_own_query(
+    server: FaultServer, run: Run, query: str
+) -> None:
+    with FaultServer(path=f"/archive?{query}") as door:
+        reflected = query.replace("%20", "+")
+        door.always = Answer(redirect=f"{server.url}?{reflected}&part=1&none=")
+        verified_archive(run.build(door.url), FACTS, quick())
+    assert CANARY in door.requests[0].path
+    assert CANARY not in server.requests[0].path
+    assert server.requests[0].path.endswith("part=1&none=")
+
+
 @pytest.mark.parametrize("host", ["localhost:{}", "127.0.0.1", "127.0.0.1:1"])
 def test_mirror_on_another_host_or_port_gets_nothing(
     server: FaultServer, run: Run, form: str, host: str

@@ -1,6 +1,7 @@
 """Archives that are let go after use: what was ours alone, and never what has to be asked twice."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.fault_server import FaultServer
 
 from imagenet_etl import leases
 from imagenet_etl.download.archive import noted, upstream_changed, verified_archive
+from imagenet_etl.download.notes import read_note, write_note
 from imagenet_etl.download.release import is_released, release_archive
 from imagenet_etl.files import digest_of
 from imagenet_etl.leases import Owner
@@ -36,7 +38,7 @@ def test_released_archive_is_gone_and_its_note_stays(run: Run, server: FaultServ
     after = noted(build, FACTS, released_ok=True)
     assert after is not None
     assert (after.released, after.archive, after.digests) == (True, before.archive, before.digests)
-    assert is_released(build.storage, before.archive)
+    assert is_released(build.storage, before.archive, before.sha256)
     assert release(run, server) == 0
 
 
@@ -79,7 +81,7 @@ def test_archive_whose_release_crashed_is_used_as_it_is(crashed: Run, server: Fa
     assert verified_archive(build, FACTS, quick()) == (note, 0)
     crashed.final.unlink()
     assert noted(build, FACTS, released_ok=True) is None  # lost, no longer let go
-    assert not is_released(build.storage, note.archive)
+    assert not is_released(build.storage, note.archive, note.sha256)
 
 
 def test_released_archive_is_fetched_again_when_it_is_needed(run: Run, server: FaultServer) -> None:
@@ -131,6 +133,38 @@ def test_archive_in_use_by_another_run_is_kept(
     assert "is kept" in caplog.text
     lease.release()
     assert release(run, server) == len(CONTENT)
+
+
+@pytest.mark.parametrize(("validator", "freed"), [('"etag"', len(CONTENT)), ("", 0)])
+def test_note_of_an_older_version_tells_what_was_fetched_by_its_validator(
+    run: Run, server: FaultServer, validator: str, freed: int
+) -> None:
+    storage = run.build(server.url).storage
+    key = f"archives/tiny_imagenet/{run.place}/{FACTS.name}.receipt.json"
+    note = read_note(storage, key)
+    assert note is not None
+    assert note.fetched
+    write_note(storage, key, replace(note, fetched=None, validator=validator))
+    assert release(run, server) == freed
+    assert run.final.exists() == (freed == 0)
+
+
+def test_fetched_archive_that_was_restored_by_hand_is_kept(run: Run, server: FaultServer) -> None:
+    run.final.unlink()
+    run.final.write_bytes(CONTENT)
+    assert verified_archive(run.build(server.url), FACTS, quick())[1] == 0
+    assert release(run, server) == 0
+    assert run.final.read_bytes() == CONTENT
+
+
+def test_archive_of_other_bytes_does_not_count_as_released(run: Run, server: FaultServer) -> None:
+    build = run.build(server.url)
+    before = noted(build, FACTS)
+    assert before is not None
+    release(run, server)
+    assert is_released(build.storage, replace(before.archive, tag="1"), before.sha256)
+    assert not is_released(build.storage, before.archive, "0" * 64)
+    assert not is_released(build.storage, replace(before.archive, size=1), before.sha256)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

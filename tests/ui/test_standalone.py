@@ -5,15 +5,17 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.conftest import ROOT
+from tests.dags.conftest import served
 from tests.support.airflow_runs import files_below
 from tests.support.children import is_running, wait_until
+from tests.support.ilsvrc import DEVKIT, TRAIN, VAL, build_sample, check_val_labels
 
 from imagenet_etl.samples import SAMPLES, SampleSize
 from imagenet_etl.verify import verify_folder
@@ -31,17 +33,22 @@ class Airflow:
     data_dir: Path
     log: Path
 
+    dag: str = DAG
+
     def trigger(self, **conf: Any) -> str:
         body = {"logical_date": None, "conf": conf}
-        reply = self.http.post(f"/api/v2/dags/{DAG}/dagRuns", json=body)
+        reply = self.http.post(f"/api/v2/dags/{self.dag}/dagRuns", json=body)
         return str(reply.raise_for_status().json()["dag_run_id"])
 
     def state(self, run: str) -> str:
-        return str(self.http.get(f"/api/v2/dags/{DAG}/dagRuns/{run}").json()["state"])
+        return str(self.http.get(f"/api/v2/dags/{self.dag}/dagRuns/{run}").json()["state"])
+
+    def instances(self, run: str) -> list[dict[str, Any]]:
+        reply = self.http.get(f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances").json()
+        return list(reply["task_instances"])
 
     def tasks(self, run: str) -> dict[str, str]:
-        reply = self.http.get(f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances").json()
-        return {ti["task_id"]: ti["state"] for ti in reply["task_instances"]}
+        return {ti["task_id"]: ti["state"] for ti in self.instances(run)}
 
     def finished(self, run: str) -> str:
         assert wait_until(lambda: self.state(run) in ("success", "failed"), 120), self.tasks(run)
@@ -52,7 +59,7 @@ class Airflow:
             health = self.http.get("/api/v2/monitor/health").json()
             token = self.http.get("/auth/token").json()["access_token"]
             self.http.headers["Authorization"] = f"Bearer {token}"
-            unpaused = self.http.patch(f"/api/v2/dags/{DAG}", json={"is_paused": False})
+            unpaused = self.http.patch(f"/api/v2/dags/{self.dag}", json={"is_paused": False})
         except (httpx.TransportError, ValueError, KeyError):
             return False
         return health["scheduler"]["status"] == "healthy" and unpaused.is_success
@@ -120,7 +127,8 @@ def test_triggered_run_ends_green_with_its_own_packing_processes(
     assert airflow.finished(run) == "success"
     assert packers_of(airflow) == []
     tasks = airflow.tasks(run)
-    assert {tasks.pop("back_up_to_s3"), tasks.pop("snapshot_ebs")} == {"skipped"}
+    idle = ("filter_classes", "back_up_to_s3", "snapshot_ebs")
+    assert {tasks.pop(task) for task in idle} == {"skipped"}
     assert set(tasks.values()) == {"success"}
     assert verify_folder(airflow.data_dir / f"datasets/{DAG}/v1")["records"] == 1300
 
@@ -151,3 +159,26 @@ def test_cancelled_task_leaves_no_process_and_its_work_is_kept(
     assert airflow.finished(run) == "failed"
     assert not (airflow.data_dir / f"datasets/{DAG}/v2").exists()
     assert list(airflow.data_dir.glob(segments))
+
+
+def test_mapped_tasks_of_a_run_work_side_by_side(
+    airflow: Airflow, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ilsvrc = replace(airflow, dag="ilsvrc2012")
+    assert wait_until(ilsvrc.is_ready, 60)
+    archives = tmp_path_factory.mktemp("ilsvrc") / "archives"
+    truth = build_sample(archives)
+    named = {"train": TRAIN, "val": VAL, "devkit": DEVKIT}
+    with served(archives) as url:
+        sources = {f"source_{role}": f"{url}/{name}" for role, name in named.items()}
+        run = ilsvrc.trigger(**sources, expect="any", version="v1", workers=1, shards=40)
+        assert ilsvrc.finished(run) == "success"
+        downloads = [ti for ti in ilsvrc.instances(run) if ti["task_id"] == "download"]
+        assert {ti["state"] for ti in downloads} == {"success"}
+        assert {ti["rendered_map_index"] for ti in downloads} == set(named.values())
+        began, ended = ([ti[when] for ti in downloads] for when in ("start_date", "end_date"))
+        assert max(began) < min(ended), "they ran one after the other"
+        packed = [ti for ti in ilsvrc.instances(run) if ti["task_id"] == "pack"]
+        assert sorted(ti["rendered_map_index"] for ti in packed) == ["group 1/2", "group 2/2"]
+        version = ilsvrc.data_dir / "datasets/ilsvrc2012/v1"
+        assert check_val_labels(version, archives, truth, "wnid") == len(truth.val)

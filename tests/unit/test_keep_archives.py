@@ -1,6 +1,7 @@
 """What becomes of fetched archives once a version is verified."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.support.moto_server import MotoServer
 
 from imagenet_etl.build import Build
 from imagenet_etl.errors import StageNotDone
+from imagenet_etl.leases import Owner
 from imagenet_etl.pipeline import run_stage
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.verify import verify_folder
@@ -100,6 +102,64 @@ def test_a_setting_that_needs_the_images_again_fetches_them_again(
     versions = [path for path in first.parent.iterdir() if path.is_dir()]
     assert len(versions) == 2
     assert all(verify_folder(path)["records"] == 18 for path in versions)
+
+
+def test_equal_bytes_that_were_fetched_again_leave_other_settings_nothing_to_do(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    whole = fetched(tmp_path, server, "never")
+    published(whole)
+    published(fetched(tmp_path, server, "never", splits=("train",)))
+    requests = len(server.requests)
+    assert requests == 2
+    assert all(run_stage(whole, name).reused for name in STAGES)
+    publish_version(whole)
+    assert len(server.requests) == requests
+
+
+def test_an_archive_that_another_run_may_read_stays_until_the_next_run(
+    tmp_path: Path, server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reader = replace(fetched(tmp_path, server, "always", quality=40), owner=Owner("the-reader"))
+    build = fetched(tmp_path, server, "never")
+    with reader.locked() as reading:
+        for name in STAGES[: STAGES.index("pack")]:
+            run_stage(reading, name)
+        published(build)
+        assert archive_of(build) is not None
+        assert "since run 'the-reader' may read them" in caplog.text
+        run_stage(reading, "pack")
+    publish_version(build)
+    assert archive_of(build) is None
+
+
+def test_a_reader_between_two_tasks_keeps_the_archive(tmp_path: Path, server: FaultServer) -> None:
+    reader = replace(fetched(tmp_path, server, "always", quality=40), owner=Owner("the-reader"))
+    with reader.locked(hand_on=True) as reading:
+        run_stage(reading, "download")
+    build = fetched(tmp_path, server, "never")
+    published(build)
+    assert archive_of(build) is not None
+
+
+def test_the_lock_of_the_run_itself_keeps_nothing(tmp_path: Path, server: FaultServer) -> None:
+    build = fetched(tmp_path, server, "never")
+    run_stages(build)
+    with build.locked() as mine:
+        publish_version(mine)
+    assert archive_of(build) is None
+
+
+def test_an_archive_put_there_by_hand_is_never_deleted(tmp_path: Path, server: FaultServer) -> None:
+    build = fetched(tmp_path, server, "never")
+    digest = hashlib.sha256(server.content).hexdigest()
+    folder = tmp_path / "data/archives/tiny_imagenet" / digest[:12]
+    folder.mkdir(parents=True)
+    (folder / ARCHIVE).write_bytes(server.content)
+    published(build)
+    assert server.requests == []
+    assert (folder / ARCHIVE).read_bytes() == server.content
 
 
 def test_an_archive_given_by_path_is_never_touched(tmp_path: Path) -> None:

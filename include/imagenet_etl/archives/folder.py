@@ -51,9 +51,19 @@ def _below(root: Path, prefix: str, archive: str) -> Iterator[Member]:
             size = state.st_size
             yield Member(name, 0, 0, size, size, check=state.st_mtime_ns)
         else:
-            raise UnsafeMember(
-                f"{archive}: {name} is not a regular file", found=f"mode {state.st_mode:o}"
-            )
+            raise _no_file(f"{archive}: {name}", state.st_mode)
+
+
+def _no_file(what: str, mode: int) -> UnsafeMember:
+    if stat.S_ISLNK(mode):
+        return UnsafeMember(
+            f"{what} is not a regular file",
+            found="a symbolic link",
+            remedy="Give the folder it leads to as a source, or put a copy in the link's place",
+        )
+    return UnsafeMember(
+        f"{what} is not a regular file", found=f"mode {mode:o}", remedy="Remove it from the folder"
+    )
 
 
 @dataclass(frozen=True)

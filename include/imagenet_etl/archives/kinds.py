@@ -10,6 +10,7 @@ from imagenet_etl.storage import ReadAt
 
 ZIP, TAR, TAR_GZ, FOLDER = "zip", "tar", "tar.gz", "folder"
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
+_HTML = (b"<!doctype html", b"<html")
 
 
 def kind_of(file: ReadAt, what: str) -> str:
@@ -32,6 +33,13 @@ def kind_of(file: ReadAt, what: str) -> str:
         return TAR_GZ
     if kind:
         raise compressed(what, kind)
+    if head.lstrip().lower().startswith(_HTML):
+        raise BadArchive(
+            f"{what} is no archive that can be read in place",
+            expected="a tar, a zip or a folder",
+            found="an HTML page, probably the site's login page",
+            remedy="Log in there first. Download it again",
+        )
     raise BadArchive(
         f"{what} is no archive that can be read in place",
         expected="a tar, a zip or a folder",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagenet_etl.archives.listing import MEMBERS, Distinct, Listed
-from imagenet_etl.archives.opened import OpenArchive
+from imagenet_etl.archives.opened import OpenArchive, OpenFolder
 from imagenet_etl.archives.patterns import is_match, matches
+from imagenet_etl.archives.strange import strange_member, unread_class_tar
 from imagenet_etl.datasets import DatasetFacts
 from imagenet_etl.errors import UnexpectedMember, UnsafeMember
 from imagenet_etl.index import INDEX
@@ -48,6 +49,7 @@ class Sorter:
         self._held = facts.layout.images if held is None else held
         self._wanted = facts.layout.images if wanted is None else wanted
         self._members = 0
+        self._in_folder = False
         self._names = Distinct(archive)
         self.forms: dict[str, str] = {}
         self.side_files: list[SideFile] = []
@@ -61,6 +63,7 @@ class Sorter:
             UnsafeMember: Too many members, or one that is too large or no regular file.
             UnexpectedMember: A member does not belong to the dataset, or two have one name.
         """
+        self._in_folder = isinstance(archive, OpenFolder)
         for listed in archive.listed(self._layout.class_tars):
             if listed.in_class_tars and not listed.goes_on:
                 # Their own names stand before those of their members, so none can meet another's.
@@ -85,11 +88,8 @@ class Sorter:
             is_tar = matches(rest["member"], class_tars).is_valid()
             tars, rest = rest.filter(is_tar), rest.filter(pc.invert(is_tar))
             if tars.num_rows and not listed.class_tars_follow:
-                raise UnexpectedMember(
-                    f"{self._archive}: {tars['member'][0]} is a tar that is not looked into here",
-                    expected="class tars in a tar only",
-                    remedy="Unpack the class tars, or give the outer tar",
-                )
+                first = tars["member"][0].as_py()
+                raise unread_class_tar(self._facts, self._archive, first, in_folder=self._in_folder)
             self._check_sizes(tars, self._layout.max_class_tar_bytes)
         self._check_sizes(rest, self._layout.max_member_bytes)
         for split, pattern in self._layout.images.items():
@@ -106,8 +106,12 @@ class Sorter:
             needed = pc.invert(is_match(rest["member"], self._layout.passed_over))
             self.passed_over += rest.num_rows - pc.sum(needed).as_py() if rest.num_rows else 0
             rest = rest.filter(needed)
-        for row in rest.to_pylist():
-            self.side_files.append(self._side_file(row))
+        rows = rest.to_pylist()
+        for at, row in enumerate(rows):
+            path = self._kept_as(row["member"])
+            if path is None:
+                raise self._strange(rows[at:])
+            self.side_files.append((self._archive, *(row[name] for name in MEMBERS.names), path))
 
     def _check_sizes(self, members: pa.Table, limit: int) -> None:
         largest = pc.max_element_wise(members["size"], members["stored_size"])
@@ -144,17 +148,19 @@ class Sorter:
                     remedy="Is it the right archive? Give one that was not put together by hand",
                 )
 
-    def _side_file(self, row: dict[str, object]) -> SideFile:
-        pattern: re.Pattern[str] | None = self._layout.side_files
-        match = pattern.fullmatch(str(row["member"])) if pattern else None
-        if match is None:
-            self._names.check()  # a name that differs from another in case alone is told as such
-            raise UnexpectedMember(
-                f"{self._archive}: member {row['member']} does not belong to {self._facts.title}",
-                found=f"its header at byte {row['header_offset']}",
-                remedy="Is it the right archive? Remove strange files from one of your own",
-            )
-        return (self._archive, *(row[name] for name in MEMBERS.names), match["path"])
+    def _kept_as(self, member: str) -> str | None:
+        """Return the path of a side file, None for what is none."""
+        match = self._layout.side_files and self._layout.side_files.fullmatch(member)
+        return match["path"] if match else None
+
+    def _strange(self, rows: list[dict[str, Any]]) -> UnexpectedMember:
+        self._names.check()  # a name that differs from another in case alone is told as such
+        return strange_member(
+            self._facts,
+            self._archive,
+            [row["member"] for row in rows],
+            header_at=None if self._in_folder else rows[0]["header_offset"],
+        )
 
 
 def _text_or_null(texts: pa.Array) -> pa.Array:

@@ -26,6 +26,7 @@ class ArchiveFacts:
         kind: ``zip``, ``tar`` or ``tar.gz``; empty for whatever it turns out to be.
         role: Short name in the form: ``train``, ``val``, ``devkit``.
         splits: The splits whose images it holds; none for one that holds labels alone.
+        folder: The folder that it unpacks to and that may be used in its place; empty for none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ArchiveFacts:
     kind: str = "zip"
     role: str = ""
     splits: tuple[str, ...] = ()
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,21 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Tree:
+    """How an unpacked copy is told from other folders, before its files are listed.
+
+    Attributes:
+        tops: A pattern over the names of what lies at its top.
+        inner: Paths of folders in it that may be given in its stead, the longest first.
+        labels: The file at its top without which those lack the labels of validation images.
+    """
+
+    tops: re.Pattern[str]
+    inner: tuple[str, ...]
+    labels: str
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """Everything fixed about a dataset.
 
@@ -76,6 +93,7 @@ class DatasetFacts:
         archives: The files it consists of.
         bundle: What holds all of them in one: an unpacked tree, or a zip by somebody else; None
             for a set that is one archive anyway.
+        tree: How an unpacked copy is told; None where there is no bundle.
         layout: What those may contain.
         expected: Published number of images by split.
         classes: Published number of classes.
@@ -102,6 +120,7 @@ class DatasetFacts:
     unlabelled: tuple[str, ...] = ()
     max_pixels: int = 64_000_000
     bundle: ArchiveFacts | None = None
+    tree: Tree | None = None
     class_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def archive(self, name: str) -> ArchiveFacts:

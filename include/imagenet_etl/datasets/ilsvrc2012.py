@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import re
 
-from imagenet_etl.datasets.base import ArchiveFacts, DatasetFacts, Layout
+from imagenet_etl.datasets.base import ArchiveFacts, DatasetFacts, Layout, Tree
 
 _URL = "https://image-net.org/data/ILSVRC/2012/"
 _WNID = r"(?P<wnid>n[0-9]{8})"
 # Kaggle's zip wraps folders around the tree; an unpacked copy may be given at any depth.
-_ROOT = r"(?P<root>ILSVRC/Data/CLS-LOC/|Data/CLS-LOC/)?"
+_ROOT = r"(?P<root>ILSVRC/Data/CLS-LOC/|Data/CLS-LOC/|CLS-LOC/)?"
 _DEVKIT = r"(?:ILSVRC2012_devkit_t12/)?"
 
 # Bounding boxes, lists and images without labels, and what people leave in their trees.
 _PASSED_OVER = (
     r"(?:ILSVRC/)?Annotations/.*",
     r"(?:ILSVRC/)?ImageSets/.*",
-    r"(?:(?:ILSVRC/)?Data/CLS-LOC/)?test/.*",
+    r"(?:(?:(?:ILSVRC/)?Data/)?CLS-LOC/)?test/.*",
     r"LOC_(?:train_solution|sample_submission)\.csv",
+    r"imagenet-object-localization-challenge\.zip",
     rf"{_DEVKIT}(?:evaluation|data/ILSVRC2012_bbox)/?.*",
     r"ILSVRC2012_(?:img_train|img_val|img_test.*|devkit_t12|bbox.*)\.(?:tar|tar\.gz|tgz)",
     r"(?:.*/)?(?:meta\.bin|valprep\.sh|\.DS_Store|Thumbs\.db)",
@@ -57,9 +58,19 @@ ILSVRC2012 = DatasetFacts(
             md5="fa75699e90414af021442c21a62c3abf",
             kind="tar.gz",
             role="devkit",
+            folder="ILSVRC2012_devkit_t12",
         ),
     ),
     bundle=ArchiveFacts(name="ILSVRC2012", url="", kind="", splits=("train", "val")),
+    tree=Tree(
+        # What tar makes of the archives in folders of their names is no tree, but no less there.
+        tops=re.compile(
+            r"train|val|ILSVRC|Data|CLS-LOC|n[0-9]{8}|ILSVRC2012_val_[0-9]{8}\.JPEG"
+            r"|ILSVRC2012_img_(?:train|val)"
+        ),
+        inner=("ILSVRC/Data/CLS-LOC", "ILSVRC/Data", "ILSVRC"),
+        labels="LOC_val_solution.csv",
+    ),
     layout=Layout(
         images={
             # n01440764.tar/n01440764_10026.JPEG, or train/n01440764/… where it is unpacked.

@@ -9,7 +9,8 @@ from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.login import Login
 from imagenet_etl.download.login_checks import host_of
-from imagenet_etl.download.notes import Expected, note_key_of
+from imagenet_etl.download.marks import mark_of
+from imagenet_etl.download.notes import Expected, Note, note_key_of, still_meets
 from imagenet_etl.download.urls import local_source, mask_url, split_digest
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import ConfigError
@@ -27,6 +28,7 @@ class Asked:
         path: Where it lies on this machine; None for what has to be fetched.
         key: Under which key it is kept once it is fetched; empty for a path.
         note_key: Where the note of it is.
+        mark: Stands for the query values of a URL whose content no digest proves.
     """
 
     facts: ArchiveFacts
@@ -35,11 +37,16 @@ class Asked:
     path: Path | None
     key: str
     note_key: str
+    mark: str = ""
 
     @property
     def shown(self) -> str:
         """The source as it may appear in a log or a note."""
         return mask_url(self.source)
+
+    def is_met_by(self, note: Note) -> bool:
+        """Return whether what was noted, wherever the archive is now, is what is asked for."""
+        return still_meets(note, self.shown, self.expected, self.mark)
 
 
 def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> Asked:
@@ -66,11 +73,26 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
         note_key = f"{build.work}/download/in-place/{digest_of(str(path))[:16]}.json"
         return Asked(facts, source, expected, path, "", note_key)
     folder = f"archives/{build.facts.name}"
+    mark = "" if expected.is_proof else mark_of(build.storage, folder, source)
     if not published:
         # The published archive keeps its place; a sample from anywhere must not be in its way.
-        folder += f"/{sha256[:12] or digest_of(mask_url(source))[:12]}"
+        folder += f"/{sha256[:12] or digest_of(mask_url(source) + mark)[:12]}"
     key = f"{folder}/{facts.name}"
-    return Asked(facts, source, expected, None, key, note_key_of(key))
+    return Asked(facts, source, expected, None, key, note_key_of(key), mark)
+
+
+def source_marks(build: Build) -> dict[str, str]:
+    """Return what the query values of the sources stand for, where they decide, by archive name.
+
+    Raises:
+        ConfigError: A source cannot be read.
+    """
+    sources = build.settings.sources.items()
+    # Only a query has a mark: paths and plain URLs need no closer look.
+    asked = {
+        name: asked_for(build, build.facts.archive(name), s) for name, s in sources if "?" in s
+    }
+    return {name: item.mark for name, item in asked.items() if item.mark}
 
 
 def wanted_from(build: Build, asked: Asked) -> Wanted:

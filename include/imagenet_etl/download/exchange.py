@@ -70,6 +70,7 @@ def _followed(
             allowed = set(headers) - set(wanted.headers)
             headers = {k: v for k, v in headers.items() if k in allowed}
             client.cookies.clear()
-            target = httpx.URL(without_query(str(target.copy_with(userinfo=b"")), wanted.query))
+            bare = str(target.copy_with(userinfo=b""))
+            target = httpx.URL(without_query(bare, wanted.query_secrets))
         url = target
     raise RedirectRefused(f"{wanted.shown} redirects more than {_MAX_REDIRECTS} times")

@@ -15,9 +15,7 @@ from imagenet_etl.download.in_place import looked_at, verified
 from imagenet_etl.download.notes import (
     Expected,
     Note,
-    is_valid,
     read_note,
-    still_meets,
     write_note,
 )
 from imagenet_etl.download.part import PartFile, remove_leftovers
@@ -28,6 +26,9 @@ from imagenet_etl.errors import AlreadyRunning, ChecksumMismatch, ConfigError, S
 from imagenet_etl.progress import Meter, metered
 
 log = logging.getLogger(__name__)
+LOCK = "download-"
+"""How the names of the archives' own leases begin, among the locks of versions."""
+
 _WAIT_FOR_OTHER_S = 600.0
 _POLL_S = 1.0
 
@@ -43,7 +44,7 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
     with _only_downloader(build, asked.facts.name) as (lease, heartbeat):
         note = _finished(build, asked, read_note(build.storage, asked.note_key), staged)
         old = None
-        if note is not None and is_valid(build.storage, note, asked.shown, asked.expected):
+        if note is not None and asked.is_met_by(note) and note.archive.is_unchanged(build.storage):
             if not has_changed(build, asked, note):
                 return _kept(build, asked, note), 0
             old = note
@@ -75,12 +76,12 @@ def _published(
     validator = part.remote.validator if part.remote else ""
     if old is not None and old.sha256 == digests["sha256"]:
         # Only its date or ETag is new: what was built on the archive stays valid.
-        note = replace(old, validator=validator, released=False)
+        note = replace(old, validator=validator, released=False, fetched=old.is_ours)
         write_note(build.storage, asked.note_key, note)
         remove_leftovers(part.path)
         return note
     ref = looked_at(asked.facts.name, asked.key, part.path)
-    note = Note(ref, asked.shown, digests, validator)
+    note = Note(ref, asked.shown, digests, validator, mark=asked.mark, fetched=True)
     # The note comes first, since it vouches for nothing until a file of that size and
     # time bears the name: so a crash never leaves an archive that nothing vouches for.
     write_note(build.storage, asked.note_key, note)
@@ -94,7 +95,7 @@ def _published(
 def noted_fetched(build: Build, asked: Asked, *, released_ok: bool = False) -> Note | None:
     """Return the valid note of a fetched archive; of one that was let go only if that will do."""
     note = read_note(build.storage, asked.note_key)
-    if note is None or not still_meets(note, asked.shown, asked.expected):
+    if note is None or not asked.is_met_by(note):
         return None
     if note.archive.is_unchanged(build.storage):
         return replace(note, released=False)
@@ -104,7 +105,7 @@ def noted_fetched(build: Build, asked: Asked, *, released_ok: bool = False) -> N
 
 def lock_key(build: Build, name: str) -> str:
     """Return the key of the lease under which an archive is fetched or let go."""
-    return f"{build.work}/locks/download-{name}"
+    return f"{build.work}/locks/{LOCK}{name}"
 
 
 def part_of(path: Path) -> Path:
@@ -122,7 +123,7 @@ def _places(build: Build, asked: Asked) -> tuple[Path, Path]:
 
 def _finished(build: Build, asked: Asked, note: Note | None, staged: Path) -> Note | None:
     """Give a checked partial file its name, where a crash came between that and its note."""
-    if note is None or note.released or not still_meets(note, asked.shown, asked.expected):
+    if note is None or note.released or not asked.is_met_by(note):
         return note
     if note.archive.is_unchanged(build.storage):
         return note
@@ -149,7 +150,7 @@ def _adopted(build: Build, asked: Asked, note: Note | None, path: Path) -> Note:
         ChecksumMismatch: It is another file.
     """
     expected, validator = asked.expected, ""
-    if note is not None and note.source == asked.shown and not expected.is_proof:
+    if note is not None and asked.is_met_by(note) and not expected.is_proof:
         expected, validator = Expected(sha256=note.digests["sha256"]), note.validator
     if not expected.is_proof:
         raise ConfigError(
@@ -157,7 +158,7 @@ def _adopted(build: Build, asked: Asked, note: Note | None, path: Path) -> Note:
             remedy=f"Use it with --source {asked.facts.name}={path}, or remove it to fetch anew",
         )
     ref = looked_at(asked.facts.name, asked.key, path)
-    found = Note(ref, asked.shown, {}, validator)
+    found = Note(ref, asked.shown, {}, validator, mark=asked.mark, fetched=False)
     return verified(build, found, path, expected, asked.note_key)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -123,18 +123,24 @@ def with_query(url: str, query: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(query="&".join(kept + added)))
 
 
-def without_query(url: str, query: Mapping[str, str]) -> str:
-    """Return the URL without parameters that carry one of these values.
+def query_values(url: str) -> set[str]:
+    """Return the decoded values of a URL's query; a name without a value may itself be the key."""
+    items = (item.partition("=") for item in urlsplit(url).query.split("&"))
+    return {unquote(value if equals else name) for name, equals, value in items} - {""}
+
+
+def without_query(url: str, secrets: Collection[str]) -> str:
+    """Return the URL without parameters that carry one of these values, a plus for a space or not.
 
     A server may hand on what it was asked when it redirects to somewhere else.
     """
-    if not query:
+    if not secrets:
         return url
-    parts, secrets = urlsplit(url), set(query.values())
+    parts, plain = urlsplit(url), {_spaced(text) for text in secrets}
     kept = [
         item
         for item in parts.query.split("&")
-        if item and not {unquote(item), unquote(item.partition("=")[2])} & secrets
+        if item and not {_spaced(unquote(t)) for t in (item, item.partition("=")[2])} & plain
     ]
     return urlunsplit(parts._replace(query="&".join(kept)))
 
@@ -187,6 +193,10 @@ def query_in(text: str, what: str) -> dict[str, str]:
     if not all(name and equals for name, equals, _ in pairs):
         raise ConfigError(f"{what} cannot be read", expected="name=value&name=value")
     return {unquote(name): unquote(value) for name, _, value in pairs}
+
+
+def _spaced(text: str) -> str:
+    return text.replace("+", " ")
 
 
 def _name(item: str) -> str:

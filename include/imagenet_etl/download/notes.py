@@ -75,6 +75,8 @@ class Note:
         validator: The strong ETag or the Last-Modified date that it was fetched with; empty for
             none, and in the notes of older versions.
         released: Whether it was deleted after use; the note then tells what it was.
+        mark: Stands for the query values of the URL, which ``source`` does not show.
+        fetched: Whether this project put it where it is; None in the notes of older versions.
     """
 
     archive: ArchiveRef
@@ -82,11 +84,18 @@ class Note:
     digests: dict[str, str]
     validator: str = ""
     released: bool = False
+    mark: str = ""
+    fetched: bool | None = None
 
     @property
     def sha256(self) -> str:
         """The digest that identifies it."""
         return self.digests.get("sha256") or self.digests["listing_sha256"]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was fetched, not put there by the user; only an answer has a validator."""
+        return bool(self.validator) if self.fetched is None else self.fetched
 
 
 def note_key_of(key: str) -> str:
@@ -113,7 +122,7 @@ def read_note(storage: Storage, key: str) -> Note | None:
         return None  # damaged: the archive is simply verified again
 
 
-def is_valid(storage: Storage, note: Note, source: str, expected: Expected) -> bool:
+def is_valid(storage: Storage, note: Note, source: str, expected: Expected, mark: str = "") -> bool:
     """Return whether the note's archive is unchanged and still meets what is expected.
 
     Args:
@@ -121,13 +130,14 @@ def is_valid(storage: Storage, note: Note, source: str, expected: Expected) -> b
         note: What was noted.
         source: The masked source of this run; another one voids an archive that no digest proves.
         expected: What this run demands.
+        mark: Stands for what the masked source does not show.
     """
-    return note.archive.is_unchanged(storage) and still_meets(note, source, expected)
+    return note.archive.is_unchanged(storage) and still_meets(note, source, expected, mark)
 
 
-def still_meets(note: Note, source: str, expected: Expected) -> bool:
+def still_meets(note: Note, source: str, expected: Expected, mark: str = "") -> bool:
     """Return whether what was noted, wherever the archive is now, is what a run asks for."""
-    if note.source != source and not expected.is_proof:
+    if (note.source, note.mark) != (source, mark) and not expected.is_proof:
         return False
     try:
         expected.check(note.archive.name, note.archive.size, note.digests)

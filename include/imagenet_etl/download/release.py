@@ -11,7 +11,7 @@ from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.asked import Asked, asked_for
 from imagenet_etl.download.fetched import lock_key, part_of
-from imagenet_etl.download.notes import note_key_of, read_note, still_meets, write_note
+from imagenet_etl.download.notes import note_key_of, read_note, write_note
 from imagenet_etl.download.part import remove_leftovers
 from imagenet_etl.errors import AlreadyRunning
 from imagenet_etl.storage import Storage
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def release_archive(build: Build, facts: ArchiveFacts, source: str | None = None) -> int:
     """Delete a fetched archive and return how many bytes that freed.
 
-    Its note stays, marked as released. What is used in place is nobody's to delete, and while
-    another run holds the archive nothing happens.
+    Its note stays, marked as released. What is used in place, or was put among the archives by
+    hand, is nobody's to delete, and while another run holds the archive nothing happens.
 
     Raises:
         ConfigError: There is no source that can be used.
@@ -44,12 +44,18 @@ def release_archive(build: Build, facts: ArchiveFacts, source: str | None = None
         lease.release()
 
 
-def is_released(storage: Storage, ref: ArchiveRef) -> bool:
-    """Return whether this very archive was verified and then let go."""
+def is_released(storage: Storage, ref: ArchiveRef, sha256: str) -> bool:
+    """Return whether this archive was verified and then let go.
+
+    Its time does not matter: other settings may have fetched the same bytes again meanwhile.
+    """
     if ref.location.startswith("/") or storage.stat(ref.location) is not None:
         return False
     note = read_note(storage, note_key_of(ref.location))
-    return note is not None and note.released and note.archive == ref
+    if note is None or not note.released:
+        return False
+    gone = note.archive
+    return (gone.name, gone.size, note.sha256) == (ref.name, ref.size, sha256)
 
 
 def _release(build: Build, asked: Asked, lease: leases.Lease) -> int:
@@ -57,8 +63,11 @@ def _release(build: Build, asked: Asked, lease: leases.Lease) -> int:
     note = read_note(storage, asked.note_key)
     if note is None or not note.archive.is_unchanged(storage):
         return 0
-    if not still_meets(note, asked.shown, asked.expected):
+    if not asked.is_met_by(note):
         log.info("%s is kept: it is not what this run asks for", asked.key)
+        return 0
+    if not note.is_ours:
+        log.info("%s is kept: it was found there, not fetched", asked.key)
         return 0
     lease.check()
     # Marked first: whoever finds the file gone must learn from the note that this was meant.

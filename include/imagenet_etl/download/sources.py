@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
-from imagenet_etl.download.urls import local_source, mask_url, split_digest
-from imagenet_etl.errors import ConfigError, SourceNotFound
+from imagenet_etl.download.bundle import in_bundle, is_by_class
+from imagenet_etl.download.urls import mask_url
+from imagenet_etl.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ def sources_of(build: Build) -> Sources:
     given, everything comes from the publisher.
 
     Raises:
-        ConfigError: Sources contradict each other, or a wanted split is in none of them.
+        ConfigError: Sources contradict each other, a folder may be two things, or a wanted split
+            is in none of them.
         SourceNotFound: The bundle's place does not exist.
     """
     facts, given = build.facts, dict(build.settings.sources)
@@ -71,31 +72,7 @@ def sources_of(build: Build) -> Sources:
             found=", ".join(given),
             remedy="Give either the one that holds everything or its parts",
         )
-    return _selected(build, _in_bundle(build, bundle, place) | given)
-
-
-def _in_bundle(build: Build, bundle: ArchiveFacts, place: str) -> dict[str, str]:
-    """Return the place of each archive that a bundle turns out to be, by name."""
-    path = local_source(split_digest(place)[0])
-    if path is None or path.is_file():
-        log.info("%s is taken for all archives", mask_url(place))
-        return {bundle.name: place}
-    if not path.is_dir():
-        raise SourceNotFound(f"{path} does not exist", remedy="Give an archive or a folder")
-    files = {a.name: str(path / a.name) for a in build.facts.archives if _is_file(path / a.name)}
-    if build.facts.splits_of(files):
-        log.info("folder %s holds the archives %s", path, ", ".join(files))
-        return files
-    log.info("folder %s is taken for all archives%s", path, _with(files))
-    return {bundle.name: place} | files
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
-
-
-def _with(files: dict[str, str]) -> str:
-    return f", beside {', '.join(files)}" if files else ""
+    return _selected(build, in_bundle(build, bundle, place) | given)
 
 
 def _selected(build: Build, given: dict[str, str]) -> Sources:
@@ -110,6 +87,7 @@ def _selected(build: Build, given: dict[str, str]) -> Sources:
     held = facts.splits_of(given)
     wanted = set(asked or held or facts.layout.images)
     whole = facts.bundle is not None and facts.bundle.name in given
+    asks_labels = "val" in wanted and not whole and _asks_labels(build, given)
 
     def is_needed(archive: ArchiveFacts) -> bool:
         if archive == facts.bundle:
@@ -117,9 +95,9 @@ def _selected(build: Build, given: dict[str, str]) -> Sources:
         if archive.splits:
             return not whole and not wanted.isdisjoint(archive.splits)
         # Labels: a split by class does without, where its archive alone was given.
-        return archive.name in given or (not whole and ("val" in wanted or not held))
+        return archive.name in given or (not whole and (asks_labels or not held))
 
-    return Sources(
+    sources = Sources(
         tuple(
             Source(
                 archive,
@@ -130,4 +108,17 @@ def _selected(build: Build, given: dict[str, str]) -> Sources:
             if is_needed(archive)
         ),
         tuple(split for split in facts.layout.images if split in wanted),
+    )
+    if sources.left_out(build):
+        log.info("left out: %s", ", ".join(sources.left_out(build)))
+    return sources
+
+
+def _asks_labels(build: Build, given: dict[str, str]) -> bool:
+    """Return whether the classes of validation images have to be looked up in a list."""
+    if build.settings.label_order == "devkit":
+        return True
+    return not any(
+        "val" in build.facts.archive(name).splits and is_by_class(build.facts, place, "val")
+        for name, place in given.items()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.location import archives_of
 from imagenet_etl.build import Build
 from imagenet_etl.download.archive import upstream_changed, verified_archive
+from imagenet_etl.download.notes import Note
 from imagenet_etl.download.release import is_released
-from imagenet_etl.download.sources import sources_of
+from imagenet_etl.download.sources import Sources, sources_of
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.stage import Place, Result
 
@@ -28,7 +30,18 @@ def download(place: Place) -> Result:
     build = place.build
     sources = sources_of(build)
     pairs = [verified_archive(build, s.archive, source=s.place) for s in sources.archives]
-    notes = [note for note, _ in pairs]
+    return result_of(place, sources, [note for note, _ in pairs], sum(count for _, count in pairs))
+
+
+def result_of(place: Place, sources: Sources, notes: Sequence[Note], fetched_bytes: int) -> Result:
+    """Return the stage's result once every archive is verified.
+
+    Args:
+        place: The stage's place.
+        sources: What the run is made of.
+        notes: The note of each archive, in the same order.
+        fetched_bytes: How much was fetched for it, as far as is known here.
+    """
     # An index of a folder holds the mtime of each file, so other mtimes ask for another index.
     told_apart_by = [n.archive.tag for n in notes if n.archive.kind == FOLDER]
     return Result(
@@ -41,8 +54,8 @@ def download(place: Place) -> Result:
             "sources": {n.archive.name: n.source for n in notes},
             "digests": {n.archive.name: n.digests for n in notes},
             "splits": list(sources.splits),
-            "left_out": list(sources.left_out(build)),
-            "bytes_fetched": sum(count for _, count in pairs),
+            "left_out": list(sources.left_out(place.build)),
+            "bytes_fetched": fetched_bytes,
         },
         base="",
         identity=" ".join([*sources.splits, *told_apart_by]),
@@ -51,9 +64,10 @@ def download(place: Place) -> Result:
 
 def archives_unchanged(build: Build, receipt: Receipt) -> bool:
     """Return whether every archive has the size and tag that were verified, or was let go since."""
+    sha256 = {output.name: output.sha256 for output in receipt.outputs}
     return all(
-        ref.is_unchanged(build.storage) or is_released(build.storage, ref)
-        for ref in archives_of(receipt).values()
+        ref.is_unchanged(build.storage) or is_released(build.storage, ref, sha256.get(name, ""))
+        for name, ref in archives_of(receipt).items()
     )
 
 

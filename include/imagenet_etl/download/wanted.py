@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from imagenet_etl.download.login import Login, with_query
+from imagenet_etl.download.login import Login, query_values, with_query
 from imagenet_etl.download.urls import is_s3, mask_url
 
 
@@ -39,6 +39,11 @@ class Wanted:
     def requested(self) -> str:
         """The URL as it is sent to the server."""
         return with_query(self.url, self.query)
+
+    @property
+    def query_secrets(self) -> set[str]:
+        """The values of its query that no other host may see: the URL's own and the login's."""
+        return query_values(self.url) | set(self.query.values()) - {""}
 
     @property
     def is_s3(self) -> bool:

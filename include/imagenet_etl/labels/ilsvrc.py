@@ -114,7 +114,8 @@ def _labelled(index: pa.Table, told: _Told) -> pa.Table:
         raise LabelError(
             f"the classes of {val['wnid'].null_count:,} validation images are not known",
             expected=f"{GROUND_TRUTH} with {META}, {VAL_SOLUTION}, or folders by class",
-            remedy=f"Give the development kit: --source {_DEVKIT}=PATH_OR_URL",
+            remedy="Give the folder that holds LOC_val_solution.csv, or the development kit: "
+            f"--source {_DEVKIT}=PATH_OR_URL",
         )
     check_once(val["file_name"], _AGAIN)
     return index

@@ -45,6 +45,17 @@ def test_neither(tmp_path, data):
         kind(tmp_path, data)
 
 
+@pytest.mark.parametrize("head", [b"<!DOCTYPE html>", b"\r\n <html lang='en'>", b"<!doctype HTML"])
+def test_a_saved_login_page_is_told_as_such(tmp_path, head):
+    with pytest.raises(BadArchive, match="an HTML page, probably the site's login page") as caught:
+        kind(tmp_path, head + b"<title>Sign in</title>" * 40)
+    assert str(caught.value).endswith("Log in there first. Download it again")
+
+
+def test_a_tar_that_begins_with_a_pages_name_is_a_tar(tmp_path):
+    assert kind(tmp_path, raw_tar([Entry(b"<html>")])) == "tar"
+
+
 def test_small_gzipped_tars(tmp_path):
     assert kind(tmp_path, gzip.compress(raw_tar([Entry(b"a")]))) == "tar.gz"
 

@@ -105,7 +105,7 @@ def test_query_is_added_and_replaces_its_namesakes(url: str, result: str) -> Non
 
 @pytest.mark.parametrize("query", ["key=a%2Bb", "other=a%2Bb", "a%2Bb"])
 def test_secret_is_cut_out_of_a_query(query: str) -> None:
-    assert without_query(f"https://h/a?x=1&{query}", {"key": "a+b"}) == "https://h/a?x=1"
+    assert without_query(f"https://h/a?x=1&{query}", {"a+b"}) == "https://h/a?x=1"
 
 
 def test_environment_gives_all_forms() -> None:

@@ -1,10 +1,12 @@
 """Which archives a run takes, found by looking."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 from tests.support.ilsvrc import DEVKIT, TRAIN, VAL, ilsvrc_build
 
+from imagenet_etl.cli_options import add_settings, settings_of
 from imagenet_etl.download.sources import Sources, sources_of
 from imagenet_etl.errors import ConfigError, SourceNotFound
 
@@ -86,6 +88,15 @@ def test_a_bundle_and_an_archive_contradict_each_other(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="archives of their own") as caught:
         found(tmp_path, {BUNDLE: "https://u:canary@mirror.example/k.zip", TRAIN: "/a.tar"})
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("item", ["", " ", f"{VAL}=", f"{VAL}= "])
+def test_an_empty_source_is_not_the_current_folder(tmp_path: Path, item: str) -> None:
+    parser = ArgumentParser()
+    add_settings(parser)
+    args = parser.parse_args(["ilsvrc2012", "--data-dir", str(tmp_path), "--source", item])
+    with pytest.raises(ConfigError, match=r"gives no place: expected \[ARCHIVE=\]PATH_OR_URL"):
+        settings_of(args)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
