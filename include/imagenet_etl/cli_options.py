@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from imagenet_etl.config import (
@@ -190,36 +191,15 @@ def settings_of(args: argparse.Namespace) -> Settings:
         raise ConfigError(
             "--data-dir is missing", remedy="Give the folder that is to hold the data"
         )
+    named = {item.name for item in fields(Settings)} & vars(args).keys()
     return Settings(
-        dataset=args.dataset,
-        data_dir=_absolute(data_dir),
-        version=args.version,
-        sources=_sources(args.dataset, args.source),
-        splits=tuple(args.split),
-        label_order=args.label_order,
-        keep_classes=tuple(args.keep_classes),
-        drop_classes=tuple(args.drop_classes),
-        formats=tuple(dict.fromkeys(args.formats or ["recordio"])),
-        resize=args.resize,
-        upscale=args.upscale,
-        quality=args.quality,
-        subsampling=args.subsampling,
-        center_crop=args.center_crop,
-        png=args.png,
-        im2rec_compat=args.im2rec_compat,
-        shards=args.shards,
-        val_shards=args.val_shards,
-        seed=args.seed,
-        train_ratio=args.train_ratio,
-        test_ratio=args.test_ratio,
-        max_bad=args.max_bad,
-        expect=args.expect,
-        workers=args.workers,
-        allow_loose_files=args.allow_loose_files,
-        hardlink=args.hardlink,
-        keep_archives=args.keep_archives,
-        s3_uri=args.s3_uri,
-        ebs_volume_id=args.ebs_volume_id,
+        **{name: getattr(args, name) for name in named}
+        | {
+            "data_dir": _absolute(data_dir),
+            "sources": _sources(args.dataset, args.source),
+            "splits": tuple(args.split),
+            "formats": tuple(dict.fromkeys(args.formats or ["recordio"])),
+        }
     )
 
 

@@ -59,14 +59,18 @@ def pack_group(place: Place, group: Group) -> dict[str, int]:
     data folder.
 
     Returns:
-        How many segments and images the group has, and how many images are quarantined.
+        How many segments and images the group has, and how many images are quarantined; nothing
+        of all when the version is published already.
 
     Raises:
         VersionConflict, NotEnoughSpace, TooManyBadImages, WorkerDied, WorkerStalled: As ``pack``.
     """
     version = version_of(place.build.settings, place.digest)
-    if read_manifest(place.build, version) is None:
-        _check_name_is_free(place.build, version)
+    published = read_manifest(place.build, version)
+    if published is not None:
+        _check_is_this(place, published)
+        return dict.fromkeys(("segments", "images", "quarantined"), 0)
+    _check_name_is_free(place.build, version)
     segments = group.of(read_segments(place))
     done = _finished(place, segments)
     _check_space(place, [s for s in segments if s.number not in done])
@@ -101,13 +105,7 @@ def _adopt(place: Place, published: Manifest) -> Result:
     """
     build = place.build
     base = f"{build.published}/{published.version}"
-    if published.pack_digest != place.digest:
-        raise VersionConflict(
-            f"version {published.version!r} is published with other content",
-            expected=f"content {place.digest[:12]}",
-            found=published.pack_digest[:12],
-            remedy="Choose another version name, or leave it empty",
-        )
+    _check_is_this(place, published)
     expected = published.counts["expected"]
     _check_budget(published.quarantined, build.settings.max_bad_of(expected), expected)
     outputs = []
@@ -129,6 +127,21 @@ def _adopt(place: Place, published: Manifest) -> Result:
         base=base,
         identity=place.digest,
     )
+
+
+def _check_is_this(place: Place, published: Manifest) -> None:
+    """Make sure that a published version is what this stage would make.
+
+    Raises:
+        VersionConflict: Other settings or another archive made it.
+    """
+    if published.pack_digest != place.digest:
+        raise VersionConflict(
+            f"version {published.version!r} is published with other content",
+            expected=f"content {place.digest[:12]}",
+            found=published.pack_digest[:12],
+            remedy="Choose another version name, or leave it empty",
+        )
 
 
 def _check_name_is_free(build: Build, version: str) -> None:

@@ -163,7 +163,7 @@ def run_pack_group(build: Build, group: Group) -> dict[str, int]:
         place = _place(build, stage, _receipts_before(build, stage))
         receipt = _valid_receipt(place, stage)
         if receipt is not None and stage.is_whole(build, receipt):
-            return {"segments": 0, "images": 0, "quarantined": 0}
+            return dict.fromkeys(("segments", "images", "quarantined"), 0)
         return pack_group(place, group)
 
 

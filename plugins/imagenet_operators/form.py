@@ -198,6 +198,12 @@ def _records(facts: DatasetFacts) -> dict[str, Param]:
         ),
         "workers": number("Records", "workers", 0, "Processes", "0: one a core."),
     }
+    return fields | _loose(facts)
+
+
+def _loose(facts: DatasetFacts) -> dict[str, Param]:
+    """Return what ImageFolder of a large dataset asks for."""
+    fields = {}
     if facts.bundle:
         fields["hardlink"] = switch(
             "Records",
