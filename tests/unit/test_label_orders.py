@@ -1,6 +1,7 @@
 """Both label orders in one data folder, either one first: neither is taken for the other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def test_classes_that_are_left_out_keep_the_order_of_the_others(tmp_path):
     gone = label_order(truth, "devkit")[1]
     version = prepared(tmp_path, label_order="devkit", drop_classes=(gone,))
     assert wnids(version) == [w for w in label_order(truth, "devkit") if w != gone]
+
+
+def test_a_wrong_map_of_labels_would_be_noticed(tmp_path):
+    """The mistake everybody makes: to take the devkit's ids for places in sorted order."""
+    truth = build_sample(tmp_path / "archives")
+    ids = label_order(truth, "devkit")
+    assert ids != sorted(ids)
+    version = prepared(tmp_path)
+    mistaken = dict(zip(ids, sorted(ids), strict=True))
+    wrong = replace(truth, val={name: mistaken[wnid] for name, wnid in truth.val.items()})
+    with pytest.raises(AssertionError):
+        check_val_labels(version, tmp_path / "archives", wrong, "wnid")
+    with pytest.raises(AssertionError):
+        check_val_labels(version, tmp_path / "archives", truth, "devkit")
