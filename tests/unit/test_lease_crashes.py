@@ -161,12 +161,13 @@ def test_a_heartbeat_that_vanishes_before_it_is_read_asks_for_another_look(folde
 
 @dataclass
 class Model:
-    """What should hold: which claims are at work, and which are parked."""
+    """What should hold: which claims are at work, are parked, or have ended for good."""
 
     live: dict[int, Lease] = field(default_factory=dict)
     tries: dict[int, int] = field(default_factory=dict)
     zombies: list[Lease] = field(default_factory=list)
     parked: set[int] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
 
     def join(self, storage: Storage, number: int) -> None:
         """A task starts; if an earlier try of it is still there, that is a zombie now."""
@@ -174,6 +175,7 @@ class Model:
             self.zombies.append(self.live[number])
         self.tries[number] = self.tries.get(number, 0) + 1
         self.parked.clear()
+        self.ended.discard(number)
         self.live[number] = join(storage, replace(CLAIMS[number], attempt=self.tries[number]))
 
     def end(self, number: int, *, parked: bool) -> None:
@@ -181,10 +183,11 @@ class Model:
         if number not in self.live:
             return
         self.live.pop(number).release(parked=parked)
-        if parked:
+        if parked and not self.ended:
             self.parked.add(number)
         else:
             self.parked.clear()
+            self.ended.add(number)
 
     def zombies_end(self, *, parked: bool) -> None:
         """Zombies give back what they think they have."""
