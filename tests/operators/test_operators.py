@@ -94,7 +94,7 @@ def test_setting_out_of_bounds_fails_the_task_without_a_retry(context: Context) 
 
 def test_password_in_the_source_is_refused_without_telling_it(context: Context) -> None:
     context["params"]["source"] = "https://user:canary@example.org/tiny-imagenet-200.zip"
-    with pytest.raises(AirflowFailException, match="holds a user, a password or a query") as caught:
+    with pytest.raises(AirflowFailException, match="holds a user, a password, a query") as caught:
         task(DownloadOperator).execute(context)
     assert "canary" not in str(caught.value)
 
