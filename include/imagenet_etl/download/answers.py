@@ -5,7 +5,9 @@ Source: RFC 9110 (status codes, Content-Range, validators).
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import httpx
@@ -13,15 +15,17 @@ import httpx
 from imagenet_etl.download.login import BY_HAND
 from imagenet_etl.download.part import PartFile, RemoteFile
 from imagenet_etl.download.redirects import same_origin
-from imagenet_etl.download.retry import TransientAnswer, retry_after_s
+from imagenet_etl.download.retry import Patience, TransientAnswer, retry_after_s
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     AuthenticationRequired,
     ChecksumMismatch,
+    SourceChanged,
     SourceError,
     SourceNotFound,
 )
 
+log = logging.getLogger(__name__)
 HEAD_BYTES = 512
 """How much of an archive tells what it is."""
 
@@ -32,6 +36,42 @@ _MAGIC = {"zip": ((0, b"PK"),), "tar": ((257, b"ustar"),), "tar.gz": ((0, b"\x1f
 
 class StartOver(Exception):
     """The answer cannot continue the partial file."""
+
+
+def until_complete(
+    attempt: Callable[[], None], wanted: Wanted, part: PartFile, patience: Patience
+) -> None:
+    """Try until the partial file is complete; one start from the beginning is granted.
+
+    Args:
+        attempt: Goes on with the partial file; raises ``StartOver`` or ``TransientAnswer``.
+        wanted: What is fetched, for errors.
+        part: The partial file.
+        patience: How long to try.
+
+    Raises:
+        SourceChanged: The file changed twice.
+        SourceUnavailable: Nothing new arrived within the patience's budget.
+    """
+    restarts = 0
+    patience.begin()
+    while True:
+        try:
+            attempt()
+            return
+        except StartOver as reason:
+            part.discard()
+            patience.begin()
+            restarts += 1
+            if restarts > 1:
+                raise SourceChanged(
+                    f"{wanted.shown} changes while it is downloaded",
+                    found=str(reason),
+                    remedy="Run again when it is at rest",
+                ) from None
+            log.warning("%s: %s; starting over", wanted.shown, reason)
+        except TransientAnswer as failure:
+            patience.wait(wanted.shown, failure)
 
 
 def check_status(wanted: Wanted, response: httpx.Response) -> None:

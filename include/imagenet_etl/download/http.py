@@ -20,12 +20,13 @@ from imagenet_etl.download.answers import (
     check_type,
     is_complete,
     remote_file,
+    until_complete,
 )
 from imagenet_etl.download.exchange import AS_IT_IS, answer_to, new_client
 from imagenet_etl.download.part import PartFile, RemoteFile
 from imagenet_etl.download.retry import Patience, TransientAnswer
 from imagenet_etl.download.wanted import Wanted
-from imagenet_etl.errors import SourceChanged, SourceUnavailable
+from imagenet_etl.errors import SourceUnavailable
 from imagenet_etl.files import check_space
 from imagenet_etl.progress import Meter
 
@@ -45,29 +46,16 @@ def fetch(
         ConfigError: The URL or a header cannot be sent.
         SourceUnavailable: Nothing new arrived within the patience's budget.
     """
-    restarts = 0
-    patience.begin()
     with new_client(timeout_s) as client:
-        while True:
+
+        def attempt() -> None:
             try:
                 _attempt(client, wanted, part, meter, patience)
-                return
-            except StartOver as reason:
-                part.discard()
-                patience.begin()
-                restarts += 1
-                if restarts > 1:
-                    raise SourceChanged(
-                        f"{wanted.shown} changes while it is downloaded",
-                        found=str(reason),
-                        remedy="Run again when the server serves one file",
-                    ) from None
-                log.warning("%s: %s; starting over", wanted.shown, reason)
-            except TransientAnswer as failure:
-                patience.wait(wanted.shown, failure)
             except httpx.TransportError as error:
                 text = str(error) or type(error).__name__
-                patience.wait(wanted.shown, TransientAnswer(text, answered=False))
+                raise TransientAnswer(text, answered=False) from None
+
+        until_complete(attempt, wanted, part, patience)
 
 
 def look(wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:

@@ -15,11 +15,11 @@ from botocore.exceptions import ClientError
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.build import Build
-from imagenet_etl.download.answers import StartOver, check_magic, check_size
+from imagenet_etl.download.answers import StartOver, check_magic, check_size, until_complete
 from imagenet_etl.download.part import PartFile, RemoteFile
 from imagenet_etl.download.retry import Patience, TransientAnswer
 from imagenet_etl.download.wanted import Wanted
-from imagenet_etl.errors import BadArchive, CloudUnavailable, EtlError, SourceChanged
+from imagenet_etl.errors import BadArchive, CloudUnavailable, EtlError
 from imagenet_etl.files import check_space
 from imagenet_etl.progress import Meter
 
@@ -37,26 +37,15 @@ def fetch(build: Build, wanted: Wanted, part: PartFile, meter: Meter, patience: 
         SourceChanged: It was replaced twice while it was downloaded.
         SourceUnavailable: Nothing new arrived within the patience's budget.
     """
-    restarts = 0
     client = build.client("s3")
-    patience.begin()
-    while True:
+
+    def attempt() -> None:
         try:
             _attempt(client, wanted, part, meter, patience)
-            return
-        except StartOver as reason:
-            part.discard()
-            patience.begin()
-            restarts += 1
-            if restarts > 1:
-                raise SourceChanged(
-                    f"{wanted.shown} is replaced while it is downloaded",
-                    found=str(reason),
-                    remedy="Run again when nobody writes to it",
-                ) from None
-            log.warning("%s: %s; starting over", wanted.shown, reason)
         except CloudUnavailable as error:
-            patience.wait(wanted.shown, TransientAnswer(str(error), answered=False))
+            raise TransientAnswer(str(error), answered=False) from None
+
+    until_complete(attempt, wanted, part, patience)
 
 
 def look(build: Build, wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:
