@@ -53,7 +53,11 @@ class SegmentPacker:
         self._job = job
         self._storage: Storage = open_storage(job.data_dir)
         refs = {name: ArchiveRef(**ref) for name, ref in job.archives.items()}
-        self._folders = {n: Path(ref.location) for n, ref in refs.items() if ref.kind == FOLDER}
+        # Only loose files can be links to those of a folder.
+        loose = LOOSE_FORMATS & set(job.outputs)
+        self._folders = {
+            name: Path(ref.location) for name, ref in refs.items() if loose and ref.kind == FOLDER
+        }
         specs = {name: parse_image_spec(text) for name, text in job.outputs.items()}
         self._specs = list(dict.fromkeys(specs.values()))
         # Formats that share a spec share its bytes.

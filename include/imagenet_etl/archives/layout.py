@@ -103,9 +103,9 @@ class Sorter:
             elif images.num_rows:
                 self.passed_over += images.num_rows
         if self._layout.passed_over is not None:
-            needed = pc.invert(is_match(rest["member"], self._layout.passed_over))
-            self.passed_over += rest.num_rows - pc.sum(needed).as_py() if rest.num_rows else 0
-            rest = rest.filter(needed)
+            needed = rest.filter(pc.invert(is_match(rest["member"], self._layout.passed_over)))
+            self.passed_over += rest.num_rows - needed.num_rows
+            rest = needed
         rows = rest.to_pylist()
         for at, row in enumerate(rows):
             path = self._kept_as(row["member"])

@@ -59,8 +59,8 @@ def label_by_devkit(place: Place) -> Result:
     told = _read_lists(place)
     index = read_table(build.storage, place.done["untar"].key_of("images.parquet"))
     labelled = _labelled(index, told)
-    counts = {"val_labels": pc.sum(pc.equal(labelled["split"], "val")).as_py() or 0}
-    if counts == {"val_labels": 0} and not told.classes and build.settings.label_order == "wnid":
+    val_labels = pc.sum(pc.equal(labelled["split"], "val")).as_py() or 0
+    if not val_labels and not told.classes and build.settings.label_order == "wnid":
         return passed_on(place)
     wnids = set(told.classes) or set(pc.unique(labelled["wnid"]).to_pylist())
     check_classes(labelled, wnids, told.source or "the training images", _AGAIN)
@@ -73,7 +73,7 @@ def label_by_devkit(place: Place) -> Result:
         meta.write_bytes(meta_bin(names, _val_wnids(labelled)))
         outputs.append(place.publish(META_BIN, meta))
     return Result(
-        counts=counts,
+        counts={"val_labels": val_labels},
         outputs=tuple(outputs),
         facts={"classes": _in_order(wnids, told, build.settings.label_order)},
     )
