@@ -29,9 +29,10 @@ from imagenet_etl.storage import LocalStorage, Storage
 
 RUN_SCHEMA = 1
 # What names a build when the user gives no version: everything that decides its bytes.
-_IDENTITY = ("sources", "splits", "label_order", "keep_classes", "drop_classes", "outputs",
-             "shards", "val_shards", "seed", "train_ratio", "test_ratio", "max_bad",
-             "expect")  # fmt: skip
+_IDENTITY = ("sources", "splits", "label_order", "keep_classes", "drop_classes",
+             "min_images_per_class", "val_images_per_class", "outputs", "shards", "val_shards",
+             "shard_mib", "shuffle", "seed", "train_ratio", "test_ratio", "max_bad",
+             "max_bad_classes", "expect")  # fmt: skip
 
 
 def _no_lock() -> None:
@@ -53,6 +54,8 @@ class Build:
         owner: Who holds the locks.
         aws: Makes AWS clients; only the cloud stages and sources in buckets call it.
         login: Returns what the publisher asks for; called when something has to be fetched.
+        slice_s: How long a task may go on with what can be gone on with later, before it says
+            ``StillPending``; None for as long as it takes.
         check_owner: Raises ``LeaseLost`` when another run took the version over; called before
             anything is given a final name or called done.
     """
@@ -63,6 +66,7 @@ class Build:
     owner: leases.Owner
     aws: AwsClient
     login: Callable[[], Login] = Login
+    slice_s: float | None = None
     check_owner: Callable[[], None] = _no_lock
 
     def client(self, service: str) -> Any:
@@ -156,16 +160,22 @@ def new_build(
     owner: leases.Owner,
     aws: AwsClient,
     login: Callable[[], Login] = Login,
+    slice_s: float | None = None,
 ) -> Build:
     """Assemble a build from settings.
 
     Raises:
-        ConfigError: The dataset is unknown, a source names an archive it does not have, or images
-            would be larger than any may be.
+        ConfigError: The dataset is unknown, a source names an archive it does not have, validation
+            images are asked for where it has some, or images would be larger than any may be.
     """
     facts = facts_of(settings.dataset)
     for name in settings.sources:
         facts.archive(name)
+    if settings.val_images_per_class and "split_val" not in facts.stages:
+        raise ConfigError(
+            f"val_images_per_class is set, and {facts.title} has validation images of its own",
+            remedy="Leave it at 0",
+        )
     for name, spec in settings.outputs.items():
         width, height = spec.fixed_size or (0, 0)
         if width * height > facts.max_pixels:
@@ -173,7 +183,7 @@ def new_build(
                 f"images of {name} would have {width}x{height} pixels",
                 expected=f"at most {facts.max_pixels:,} of them",
             )
-    return Build(settings, facts, open_storage(settings.data_dir), owner, aws, login)
+    return Build(settings, facts, open_storage(settings.data_dir), owner, aws, login, slice_s)
 
 
 def freeze_settings(

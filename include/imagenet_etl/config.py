@@ -20,6 +20,7 @@ FORMATS = ("recordio", "lmdb", "webdataset", "imagefolder")
 EXPECTATIONS = ("published", "any")
 LABEL_ORDERS = ("wnid", "devkit")
 KEEP_ARCHIVES = ("always", "after_backup", "never")
+SHUFFLES = ("global", "blocks", "none")
 SEGMENT_RECORDS = 4096
 """The most records in a segment, the unit of work and of retry."""
 
@@ -29,20 +30,25 @@ MAX_LOOSE_FILES = 250_000
 BOUNDS: dict[str, tuple[int, int]] = {
     "quality": (1, 100),
     "shards": (0, 100_000),
-    "val_shards": (1, 10_000),
+    "shard_mib": (0, 1 << 20),
+    "val_shards": (0, 10_000),
     "seed": (0, 2**63 - 1),
     "workers": (0, 512),
+    "connections": (1, 64),
+    "min_images_per_class": (0, 1_000_000),
+    "val_images_per_class": (0, 1_000_000),
+    "max_bad_classes": (0, 100_000),
 }
 """Inclusive bounds of the whole-number settings; the form and the command line show them too."""
 
 _VERSION = re.compile(r"(?!registry\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXTS = ("dataset", "data_dir", "version", "resize", "subsampling", "expect", "label_order",
-          "keep_archives", "s3_uri", "ebs_volume_id")  # fmt: skip
+          "shuffle", "keep_archives", "s3_uri", "ebs_volume_id")  # fmt: skip
 _SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files", "hardlink")
 _LISTS = ("formats", "splits", "keep_classes", "drop_classes")
 _RATIOS = ("train_ratio", "test_ratio")
 _CHOICES = {"expect": EXPECTATIONS, "label_order": LABEL_ORDERS, "keep_archives": KEEP_ARCHIVES,
-            "subsampling": SUBSAMPLINGS}  # fmt: skip
+            "shuffle": SHUFFLES, "subsampling": SUBSAMPLINGS}  # fmt: skip
 _VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
 
 
@@ -59,6 +65,9 @@ class Settings:
         label_order: What counts the labels: sorted ``wnid`` or the ids of the ``devkit``.
         keep_classes: Classes to keep, by wnid; empty for all.
         drop_classes: Classes to leave out.
+        min_images_per_class: Classes with fewer training images are left out.
+        val_images_per_class: How many of a class's training images become validation images, where
+            the dataset has none of its own.
         formats: Output formats, each of ``FORMATS``, alone or with what differs in its images
             from the settings below: ``lmdb:squash:224x224:q90``.
         resize: A mode and its size in pixels, such as ``short_edge:480``; see ``geometry.MODES``.
@@ -68,14 +77,19 @@ class Settings:
         center_crop: Whether the middle square is cut out first, as ``im2rec --center-crop`` does.
         png: Whether images are stored as PNG.
         im2rec_compat: Whether images are drawn as im2rec draws them, aliasing included.
-        shards: Number of training shards; 0 gives one shard for each segment.
-        val_shards: Number of validation shards.
+        shards: Number of training shards; 0 leaves it to ``shard_mib``.
+        val_shards: Number of validation shards; 0 leaves it to ``shard_mib``.
+        shard_mib: Target size of a shard in MiB of images as they are in the archive; 0 gives one
+            shard for each segment.
+        shuffle: ``global`` as im2rec; ``blocks`` of neighbours, for disks that seek; or ``none``.
         seed: Seed of the shuffle; 100 is im2rec's.
         train_ratio: Share of each training chunk that stays training data; im2rec's option.
         test_ratio: Share of it that becomes the split ``test``; the rest becomes ``val``.
         max_bad: Images that may be quarantined; None for 0.01 % of them and at least one.
+        max_bad_classes: Class tars that may be missing, empty or damaged.
         expect: ``published`` demands the published counts and digests, ``any`` takes samples.
         workers: Packing processes; 0 for one a core.
+        connections: Ranges of one archive that are fetched at once, where the server allows it.
         allow_loose_files: Whether a format may write more loose files than ``MAX_LOOSE_FILES``.
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
         keep_archives: What becomes of fetched archives: kept ``always``, ``after_backup`` deleted,
@@ -95,6 +109,8 @@ class Settings:
     label_order: str = "wnid"
     keep_classes: tuple[str, ...] = ()
     drop_classes: tuple[str, ...] = ()
+    min_images_per_class: int = 0
+    val_images_per_class: int = 0
     formats: tuple[str, ...] = ("recordio",)
     resize: str = "none"
     upscale: bool = False
@@ -105,12 +121,16 @@ class Settings:
     im2rec_compat: bool = False
     shards: int = 0
     val_shards: int = 1
+    shard_mib: int = 0
+    shuffle: str = "global"
     seed: int = 100
     train_ratio: float = 1.0
     test_ratio: float = 0.0
     max_bad: int | None = None
+    max_bad_classes: int = 0
     expect: str = "published"
     workers: int = 0
+    connections: int = 4
     allow_loose_files: bool = False
     hardlink: bool = False
     keep_archives: str = "always"

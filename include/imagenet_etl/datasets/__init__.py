@@ -2,14 +2,19 @@
 
 from imagenet_etl.datasets.base import ArchiveFacts, DatasetFacts, Layout
 from imagenet_etl.datasets.ilsvrc2012 import ILSVRC2012
+from imagenet_etl.datasets.imagenet_full import IMAGENET_FALL11, IMAGENET_WINTER21
 from imagenet_etl.datasets.tiny_imagenet import TINY_IMAGENET
 from imagenet_etl.errors import ConfigError
 
-DATASETS = {facts.name: facts for facts in (TINY_IMAGENET, ILSVRC2012)}
+DATASETS = {
+    facts.name: facts for facts in (TINY_IMAGENET, ILSVRC2012, IMAGENET_FALL11, IMAGENET_WINTER21)
+}
 
 __all__ = [
     "DATASETS",
     "ILSVRC2012",
+    "IMAGENET_FALL11",
+    "IMAGENET_WINTER21",
     "TINY_IMAGENET",
     "ArchiveFacts",
     "DatasetFacts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from imagenet_etl.errors import ConfigError
 
@@ -27,6 +28,7 @@ class ArchiveFacts:
         role: Short name in the form: ``train``, ``val``, ``devkit``.
         splits: The splits whose images it holds; none for one that holds labels alone.
         folder: The folder that it unpacks to and that may be used in its place; empty for none.
+        about_bytes: About how long it is, where no exact length is published.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ArchiveFacts:
     role: str = ""
     splits: tuple[str, ...] = ()
     folder: str = ""
+    about_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class DatasetFacts:
             for a set that is one archive anyway.
         tree: How an unpacked copy is told; None where there is no bundle.
         layout: What those may contain.
-        expected: Published number of images by split.
+        expected: Published number of images by split; 0 where none is published.
         classes: Published number of classes.
         labels: Where the labels of validation images come from: ``val_annotations`` as in Tiny
             ImageNet, the ``devkit`` (or what stands for it), or nowhere.
@@ -105,6 +108,9 @@ class DatasetFacts:
         stages: The stages that run on this machine, in order.
         max_pixels: Images above this are refused from their header.
         class_sizes: The least and the largest number of images that a class has, by split.
+        defaults: Settings that differ from those of other datasets when nobody gives them.
+        may_lack_classes: Whether whole class tars may be missing or quarantined, if a run allows.
+        releases: The datasets that are chosen from in one form, by release; empty for none.
     """
 
     name: str
@@ -122,6 +128,9 @@ class DatasetFacts:
     bundle: ArchiveFacts | None = None
     tree: Tree | None = None
     class_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    may_lack_classes: bool = False
+    releases: dict[str, str] = field(default_factory=dict)
 
     def archive(self, name: str) -> ArchiveFacts:
         """Return an archive's facts by its name.
