@@ -72,16 +72,33 @@ def pack_class(tree, wnid):
 
 
 @pytest.mark.parametrize("packed", [WNIDS[:1], WNIDS[1:], WNIDS], ids=["first", "second", "all"])
-@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
-def test_a_class_tar_that_is_not_looked_into_is_refused_by_name(tmp_path, tree, packed, zipped):
+def test_a_class_tar_in_a_zip_is_not_looked_into_and_refused_by_name(tmp_path, tree, packed):
     for wnid in packed:
         pack_class(tree, wnid)
-    source = shutil.make_archive(tmp_path / "packed", "zip", tree) if zipped else tree
+    zipped = shutil.make_archive(tmp_path / "packed", "zip", tree)
     with pytest.raises(UnexpectedMember) as caught:
-        run_stages(train_build(tmp_path, source), "untar")
+        run_stages(train_build(tmp_path, zipped), "untar")
     message = str(caught.value)
     assert message.startswith(f"{ARCHIVE}: {packed[0]}.tar is a tar that is not looked into")
-    assert message.endswith("Unpack the class tars, or give the outer tar")
+    assert message.endswith("Unpack the archive, but not the class tars, and give the folder")
+
+
+@pytest.mark.parametrize("packed", WNIDS)
+def test_a_folder_of_class_tars_and_unpacked_ones_is_refused(tmp_path, tree, packed):
+    pack_class(tree, packed)
+    with pytest.raises(UnexpectedMember, match="mixes two layouts"):
+        run_stages(train_build(tmp_path, tree), "untar")
+
+
+def test_a_folder_of_class_tars_gives_the_same_images(tmp_path, tree):
+    unpacked = train_build(tmp_path / "a", tree)
+    expected = index_of(unpacked, run_stages(unpacked, "untar"))
+    for wnid in WNIDS:
+        pack_class(tree, wnid)
+    build = train_build(tmp_path / "b", tree)
+    receipts = run_stages(build, "untar")
+    assert index_of(build, receipts) == expected
+    assert receipts["untar"].facts["layouts"] == {ARCHIVE: "a folder of class tars"}
 
 
 def test_a_tar_of_class_tars_and_unpacked_ones_loses_neither(tmp_path, tree):

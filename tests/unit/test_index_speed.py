@@ -5,11 +5,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from tests.support.archives import ref_of
 from tests.support.tars import ARCHIVE, END, Entry, class_tar, raw_tar, time_index, write_large
 
 from imagenet_etl.archives import tar_blocks
+from imagenet_etl.archives.class_tars import tars_of
 from imagenet_etl.archives.layout import Sorter
 from imagenet_etl.archives.listing import BATCH_MEMBERS
 from imagenet_etl.archives.location import open_archive
@@ -57,9 +59,9 @@ def test_memory_does_not_follow_the_number_of_members(tmp_path):
     assert float(grown_mb) < 160
 
 
-def listed_of(path):
+def inside_of(path):
     with open_archive(LocalStorage(path.parent), ref_of(path)) as opened:
-        yield from opened.listed(ILSVRC2012.layout.class_tars)
+        yield from opened.inside(tars_of(pa.concat_tables(opened.listed())))
 
 
 def index(path, facts=ILSVRC2012):
@@ -69,18 +71,20 @@ def index(path, facts=ILSVRC2012):
 
 def test_a_class_tar_of_many_members_comes_in_parts_and_small_ones_together(tmp_path):
     path = write_large(tmp_path / ARCHIVE, 70_000, per_class=30_000)
-    parts = [part for part in listed_of(path) if part.in_class_tars]
+    parts = list(inside_of(path))
     assert max(part.members.num_rows for part in parts) < 2 * BATCH_MEMBERS
     assert sum(part.members.num_rows for part in parts) == 70_000
     classes = [sorted({name[:9] for name in part.members["member"].to_pylist()}) for part in parts]
-    # No part but the first of a class tar starts anew, and none holds the tail with the next one.
-    begun = [found[-1] for found in classes]
-    assert [part.goes_on for part in parts] == [
-        number > 0 and begun[number - 1] == found[0] for number, found in enumerate(classes)
+    # The last part of a class tar ends it, and none holds the tail with the next one.
+    following = [*classes[1:], None]
+    assert [part.whole for part in parts] == [
+        found != after for found, after in zip(classes, following, strict=True)
     ]
+    assert [part.done for part in parts if part.whole] == [1, 2, 3]
     assert all(len(found) == 1 for found in classes)
     small = write_large(tmp_path / "small.tar", 5000, per_class=10)
-    assert [part.members.num_rows for part in listed_of(small)] == [500, 5000]
+    (part,) = inside_of(small)
+    assert (part.members.num_rows, part.done, part.whole) == (5000, 500, True)
 
 
 @pytest.mark.parametrize("before", [0, 100], ids=["alone", "after a small one"])

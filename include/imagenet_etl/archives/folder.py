@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagenet_etl.archives.member import Member, safe_name
-from imagenet_etl.errors import ArchiveChanged, BadArchive, UnsafeMember
+from imagenet_etl.errors import ArchiveChanged, BadArchive, UnexpectedMember, UnsafeMember
 
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def list_folder(root: Path, archive: str) -> Iterator[Member]:
@@ -25,6 +25,7 @@ def list_folder(root: Path, archive: str) -> Iterator[Member]:
 
     Raises:
         UnsafeMember: A file is a link or device, or has an unsafe name.
+        UnexpectedMember: Two names in one folder differ in case alone.
         BadArchive: A folder vanished meanwhile.
     """
     yield from _below(root, "", archive)
@@ -42,6 +43,7 @@ def _below(root: Path, prefix: str, archive: str) -> Iterator[Member]:
             f"{archive}: {root / prefix} vanished while it was listed",
             remedy="Run again when it is at rest",
         ) from None
+    _check_case([entry.name for entry in entries], prefix, archive)
     for entry in entries:
         name = prefix + safe_name(os.fsencode(entry.name), archive)
         state = entry.stat(follow_symlinks=False)
@@ -52,6 +54,22 @@ def _below(root: Path, prefix: str, archive: str) -> Iterator[Member]:
             yield Member(name, 0, 0, size, size, check=state.st_mtime_ns)
         else:
             raise _no_file(f"{archive}: {name}", state.st_mode)
+
+
+def _check_case(names: list[str], prefix: str, archive: str) -> None:
+    """Compare a folder's names case-blind: some file systems would take two of them for one.
+
+    Folder by folder, so that memory does not follow the files of the whole tree.
+    """
+    folded: dict[str, str] = {}
+    for name in names:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise UnexpectedMember(
+                f"{archive}: {prefix}{name} appears twice",
+                found=f"{other} beside it, which differs in case alone",
+                remedy="Remove or rename one of them",
+            )
 
 
 def _no_file(what: str, mode: int) -> UnsafeMember:
@@ -85,7 +103,7 @@ def folder_state(root: Path, archive: str) -> FolderState:
     """Look at every file below a folder, without reading it.
 
     Raises:
-        UnsafeMember: A file is a link or device, or has an unsafe name.
+        UnsafeMember, UnexpectedMember: As for ``list_folder``.
     """
     listing, tags, total = hashlib.sha256(), hashlib.sha256(), 0
     for member in list_folder(root, archive):
@@ -103,11 +121,11 @@ def read_folder_member(root: Path, member: Member) -> bytes:
     """
     path = root / member.name
     try:
-        fd = os.open(path, _OPEN)
+        fd = os.open(path, OPEN_FLAGS)
     except OSError as error:
         if not isinstance(error, FileNotFoundError | NotADirectoryError) and not path.is_symlink():
             raise
-        raise _changed(path, "nothing" if not path.is_symlink() else "a link") from error
+        raise file_changed(path, "nothing" if not path.is_symlink() else "a link") from error
     with os.fdopen(fd, "rb", buffering=0) as file:
         _check(path, os.fstat(fd), member)
         data = file.read(member.size) if member.size else b""
@@ -115,7 +133,7 @@ def read_folder_member(root: Path, member: Member) -> bytes:
             data += more
         _check(path, os.fstat(fd), member)
     if len(data) != member.size:
-        raise _changed(path, f"{len(data):,} bytes")
+        raise file_changed(path, f"{len(data):,} bytes")
     return data
 
 
@@ -124,10 +142,11 @@ def _check(path: Path, state: os.stat_result, member: Member) -> None:
         member.size,
         member.check,
     ):
-        raise _changed(path, f"{state.st_size:,} bytes, mtime {state.st_mtime_ns} ns")
+        raise file_changed(path, f"{state.st_size:,} bytes, mtime {state.st_mtime_ns} ns")
 
 
-def _changed(path: Path, found: str) -> ArchiveChanged:
+def file_changed(path: Path, found: str) -> ArchiveChanged:
+    """Return the error for a file of a folder that is no longer the one of the index."""
     return ArchiveChanged(
         f"{path} changed since it was indexed",
         found=found,
@@ -138,7 +157,7 @@ def _changed(path: Path, found: str) -> ArchiveChanged:
 def will_need_file(path: Path) -> None:
     """Have a file read ahead; one that is gone is noticed when it is read."""
     with suppress(OSError):
-        fd = os.open(path, _OPEN)
+        fd = os.open(path, OPEN_FLAGS)
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
         finally:

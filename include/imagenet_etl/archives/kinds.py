@@ -9,16 +9,19 @@ from imagenet_etl.errors import BadArchive
 from imagenet_etl.storage import ReadAt
 
 ZIP, TAR, TAR_GZ, FOLDER = "zip", "tar", "tar.gz", "folder"
+GZIP = "gzip"
+"""A gzipped tar that is too large for memory: it is never read itself, but unpacked to a tar."""
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
 _HTML = (b"<!doctype html", b"<html")
 
 
-def kind_of(file: ReadAt, what: str) -> str:
-    """Return ``zip``, ``tar``, or ``tar.gz`` for one that is small enough to be unpacked.
+def kind_of(file: ReadAt, what: str, *, may_unpack: bool = False) -> str:
+    """Return ``zip``, ``tar``, or ``tar.gz`` for one that is small enough for memory.
 
     Args:
         file: The open archive.
         what: Its name, for errors.
+        may_unpack: Whether a larger gzip file is accepted, as ``gzip``.
 
     Raises:
         BadArchive: It is none of them.
@@ -29,8 +32,10 @@ def kind_of(file: ReadAt, what: str) -> str:
     if head.startswith(_ZIP_MAGIC) or is_zip(file):  # a zip may have foreign bytes in front
         return ZIP
     kind = compression_of(head)
-    if kind == "gzip" and file.stat.size <= MAX_PACKED_BYTES:
+    if kind == GZIP and file.stat.size <= MAX_PACKED_BYTES:
         return TAR_GZ
+    if kind == GZIP and may_unpack:
+        return GZIP
     if kind:
         raise compressed(what, kind)
     if head.lstrip().lower().startswith(_HTML):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagenet_etl.archives.listing import MEMBERS, Distinct, Listed
+from imagenet_etl.archives.bad_tars import BadTars
+from imagenet_etl.archives.class_tars import tars_of
+from imagenet_etl.archives.listing import MEMBERS, Distinct
 from imagenet_etl.archives.opened import OpenArchive, OpenFolder
 from imagenet_etl.archives.patterns import is_match, matches
 from imagenet_etl.archives.strange import strange_member, unread_class_tar
@@ -20,6 +24,21 @@ _MEANT = ("wnid", "file")
 SideFile = tuple[object, ...]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What some members of class tars turned out to be.
+
+    Attributes:
+        images: Index rows, after ``INDEX``; maybe none.
+        done: How many class tars of the archive are finished.
+        whole: Whether all rows so far belong to those.
+    """
+
+    images: tuple[pa.Table, ...]
+    done: int
+    whole: bool
+
+
 class Sorter:
     """Sorts the members of one archive into images, side files, and what is not needed.
 
@@ -28,12 +47,15 @@ class Sorter:
         archive: The archive's name in the index.
         held: The splits whose images it may hold; None for all.
         wanted: The splits whose images are wanted; None for all.
+        max_bad_classes: How many damaged or empty class tars are left out, and noted.
 
     Attributes:
         side_files: What lies beside the images; complete when all of these have been taken.
         forms: How the archive turned out to be laid out: by group of the layout's patterns that
             is neither file nor class, the text that it has in every image.
         passed_over: How many members are not needed.
+        class_tars: The class tars among the archive's own members, as a table after ``MEMBERS``.
+        bad: The class tars that were left out.
     """
 
     def __init__(
@@ -42,6 +64,7 @@ class Sorter:
         archive: str,
         held: Collection[str] | None = None,
         wanted: Collection[str] | None = None,
+        max_bad_classes: int = 0,
     ) -> None:
         self._facts = facts
         self._layout = facts.layout
@@ -54,6 +77,8 @@ class Sorter:
         self.forms: dict[str, str] = {}
         self.side_files: list[SideFile] = []
         self.passed_over = 0
+        self.class_tars = MEMBERS.empty_table()
+        self.bad = BadTars(facts, archive, max_bad_classes)
 
     def images(self, archive: OpenArchive) -> Iterator[pa.Table]:
         """Yield index rows, after ``INDEX``, for all wanted images of the archive.
@@ -63,16 +88,75 @@ class Sorter:
             UnsafeMember: Too many members, or one that is too large or no regular file.
             UnexpectedMember: A member does not belong to the dataset, or two have one name.
         """
+        yield from self.own_images(archive)
+        for step in self.images_inside(archive):
+            yield from step.images
+
+    def own_images(self, archive: OpenArchive) -> Iterator[pa.Table]:
+        """Yield index rows for the archive's own members, and note its class tars; see ``images``.
+
+        Raises:
+            BadArchive, UnsafeMember, UnexpectedMember: As for ``images``.
+        """
         self._in_folder = isinstance(archive, OpenFolder)
-        for listed in archive.listed(self._layout.class_tars):
-            if listed.in_class_tars and not listed.goes_on:
-                # Their own names stand before those of their members, so none can meet another's.
-                self._names.check()
-                self._names = Distinct(self._archive)
-            self._names.add(listed.members)
-            self._check_number(listed.members.num_rows)
-            yield from self._sorted(listed)
+        tars = [self.class_tars]
+        for members in archive.listed():
+            self._check_number(members.num_rows)
+            if not self._in_folder:  # where each folder's names have been compared already
+                self._names.add(members)
+            found, rest = self._parted(members)
+            if found.num_rows and not archive.looks_into_tars:
+                remedy = "Unpack the archive, but not the class tars, and give the folder"
+                raise unread_class_tar(self._archive, found["member"][0].as_py(), remedy)
+            self._check_sizes(found, self._layout.max_class_tar_bytes)
+            tars.append(found)
+            yield from self._sorted(rest)
+        self._end_names()
+        self.class_tars = pa.concat_tables(tars)
+
+    def images_inside(self, archive: OpenArchive, first: int = 0) -> Generator[Step, None, None]:
+        """Yield index rows for what the class tars hold; ``own_images`` has to come before.
+
+        Args:
+            archive: The open archive.
+            first: How many class tars are left out, since they were listed by a run before.
+
+        Raises:
+            BadArchive, UnsafeMember, UnexpectedMember: As for ``images``.
+        """
+        tars = tars_of(self.class_tars.slice(first))
+        with closing(archive.inside(tars, tolerant=self.bad.budget > 0)) as inside:
+            for found in inside:
+                self.bad.add(found.bad)
+                self._check_number(found.members.num_rows)
+                self._names.add(found.members)
+                images = tuple(self._sorted(found.members))
+                if found.whole:
+                    # Their own names stand before those of their members: none can meet another's.
+                    self._end_names()
+                yield Step(images, first + found.done, found.whole)
+        self._end_names()
+
+    def state(self) -> dict[str, Any]:
+        """Return what was found so far, JSON-ready, for ``go_on_from``."""
+        return {
+            "members": self._members,
+            "forms": self.forms,
+            "side_files": [list(row) for row in self.side_files],
+            "passed_over": self.passed_over,
+            "bad_classes": self.bad.found,
+        }
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Take over what another sorter of the same archive had found after some class tars."""
+        self._members, self.passed_over = state["members"], state["passed_over"]
+        self.forms = dict(state["forms"])
+        self.side_files = [tuple(row) for row in state["side_files"]]
+        self.bad.go_on_from(state["bad_classes"])
+
+    def _end_names(self) -> None:
         self._names.check()
+        self._names = Distinct(self._archive)
 
     def _check_number(self, more: int) -> None:
         self._members += more
@@ -81,16 +165,16 @@ class Sorter:
                 f"{self._archive} has too many members", expected=self._layout.max_members
             )
 
-    def _sorted(self, listed: Listed) -> Iterator[pa.Table]:
-        rest = listed.members
-        class_tars = self._layout.class_tars
-        if class_tars is not None and not listed.in_class_tars:
-            is_tar = matches(rest["member"], class_tars).is_valid()
-            tars, rest = rest.filter(is_tar), rest.filter(pc.invert(is_tar))
-            if tars.num_rows and not listed.class_tars_follow:
-                first = tars["member"][0].as_py()
-                raise unread_class_tar(self._facts, self._archive, first, in_folder=self._in_folder)
-            self._check_sizes(tars, self._layout.max_class_tar_bytes)
+    def _parted(self, members: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Return the class tars among an archive's own members, and the others."""
+        if self._layout.class_tars is None:
+            return members.slice(0, 0), members
+        is_tar = matches(members["member"], self._layout.class_tars).is_valid()
+        return members.filter(is_tar), members.filter(pc.invert(is_tar))
+
+    def _sorted(self, rest: pa.Table) -> Iterator[pa.Table]:
+        if not rest.num_rows:
+            return
         self._check_sizes(rest, self._layout.max_member_bytes)
         for split, pattern in self._layout.images.items():
             if split not in self._held:
@@ -155,11 +239,12 @@ class Sorter:
 
     def _strange(self, rows: list[dict[str, Any]]) -> UnexpectedMember:
         self._names.check()  # a name that differs from another in case alone is told as such
+        has_header = not self._in_folder or rows[0]["offset"] > 0
         return strange_member(
             self._facts,
             self._archive,
             [row["member"] for row in rows],
-            header_at=None if self._in_folder else rows[0]["header_offset"],
+            header_at=rows[0]["header_offset"] if has_header else None,
         )
 
 

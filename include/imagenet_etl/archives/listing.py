@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from itertools import islice
 
 import pyarrow as pa
@@ -26,24 +26,6 @@ MEMBERS = pa.schema(
 """One row a member, the fields of ``Member``."""
 
 BATCH_MEMBERS = 8192
-
-
-@dataclass(frozen=True)
-class Listed:
-    """Some members of an archive, in its order.
-
-    Attributes:
-        members: A table after ``MEMBERS``.
-        in_class_tars: Whether they are members of tars inside the archive.
-        goes_on: Whether the first of them belong to the tar inside that was listed last, which had
-            too many members for one table.
-        class_tars_follow: Whether what the class tars among them hold is listed after them.
-    """
-
-    members: pa.Table
-    in_class_tars: bool = False
-    goes_on: bool = False
-    class_tars_follow: bool = False
 
 
 def tabulated(members: Iterable[Member]) -> Iterator[pa.Table]:

@@ -23,7 +23,9 @@ class Member:
         size: How many bytes the file has.
         method: ``STORED`` or ``DEFLATED``.
         check: What tells later that it is still the same: the CRC-32 of its content in a zip, that
-            of the header block before its data in a tar, its mtime in ns in a folder.
+            of the header block before its data in a tar, its mtime in ns in a folder. In a tar that
+            lies in a folder, 31 bits made of that tar's size and mtime stand above the CRC-32, that
+            is from bit 32 on.
     """
 
     name: str

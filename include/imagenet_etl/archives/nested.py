@@ -1,119 +1,170 @@
-"""A tar of tars: the outer one's members, then those of each tar inside, all read in place."""
+"""What class tars hold, listed in their order without unpacking any."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from imagenet_etl.archives.listing import BATCH_MEMBERS, Listed
-from imagenet_etl.archives.patterns import matches
-from imagenet_etl.archives.tar import list_tar
+from imagenet_etl.archives.class_tars import ClassTar, Opening, Walk, walks
+from imagenet_etl.archives.listing import BATCH_MEMBERS, MEMBERS
 from imagenet_etl.archives.tar_blocks import Headers, members_of
-from imagenet_etl.archives.tar_header import header_name
-from imagenet_etl.archives.tar_walk import TarWalk
 from imagenet_etl.errors import ArchiveError, BadArchive
-from imagenet_etl.storage import ReadAt
+
+_BATCH_BYTES = 8 << 30
 
 
-def list_class_tars(
-    file: ReadAt, archive: str, class_tars: re.Pattern[str] | None
-) -> Iterator[Listed]:
-    """Yield the members of a tar, then those of the tars in it: several small ones at a time.
+@dataclass(frozen=True)
+class BadTar:
+    """A class tar that was left out, and why."""
 
-    A tar in it of many members is yielded in parts, so memory does not follow its members.
+    tar: ClassTar
+    error: BadArchive
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Some members of class tars, in their order.
+
+    Attributes:
+        members: A table after ``listing.MEMBERS``, named ``<class tar>/<member>``; maybe empty.
+        done: How many class tars are finished, those that were left out included.
+        whole: Whether all members so far belong to those; else more of the next one follows.
+        bad: Class tars that were left out since the last.
+    """
+
+    members: pa.Table
+    done: int
+    whole: bool
+    bad: tuple[BadTar, ...] = ()
+
+
+def list_inside(
+    tars: Iterable[ClassTar], opening: Opening, archive: str, *, tolerant: bool = False
+) -> Generator[Inside, None, None]:
+    """Yield the members of class tars: of several small ones at a time, of a large one in parts.
+
+    Memory does not follow the members of a class tar, unless bad ones are tolerated: then no
+    member may be handed on before the walk has come to its class tar's end.
 
     Args:
-        file: The open tar.
-        archive: Its name, for errors.
-        class_tars: Which members are tars to be listed; their members are named
-            ``<class tar>/<member>``.
+        tars: The class tars.
+        opening: Opens one of them.
+        archive: The archive's name, for errors.
+        tolerant: Whether a class tar that is damaged, truncated or empty is left out and told of.
 
     Raises:
-        BadArchive: A tar is truncated, compressed or breaks the format, or one in it is empty.
+        BadArchive: One is, and is not tolerated.
         UnsafeMember: A member is no regular file, or has an unsafe name.
+        ArchiveChanged: A class tar is no longer the one that was listed.
     """
-    found: list[pa.Table] = []
-    for members in list_tar(file, archive):
-        yield Listed(members, class_tars_follow=True)
-        if class_tars is not None:
-            found.append(members.filter(matches(members["member"], class_tars).is_valid()))
-    gathered = _Gathered(archive)
-    for row in (row for table in found for row in table.to_pylist()):
-        try:
-            for headers in _headers_of(file, archive, row):
-                gathered.add(row["member"], headers)
-                if gathered.rows >= BATCH_MEMBERS:
-                    yield from gathered.listed()
-        except ArchiveError:
-            yield from gathered.listed()  # trouble with what came before is told first
-            raise
-        if gathered.goes_on:
-            yield from gathered.listed()  # its names are compared to its end: let that come soon
-    yield from gathered.listed()
+    lister = _Lister(archive, tolerant)
+    with closing(walks(tars, opening, archive)) as walked:
+        for tar, walk in walked:
+            yield from lister.followed(tar, walk)
+    yield from lister.flushed()
 
 
-def _headers_of(file: ReadAt, archive: str, tar: dict[str, Any]) -> Iterator[Headers]:
-    """Yield the headers of one class tar, some thousand at a time."""
-    start = tar["offset"]
-    place = f"{archive}: {tar['member']}"
-    empty = True
-    for headers in TarWalk(file, place, start, start + tar["size"]).headers():
-        empty = empty and all(_is_folder(headers, row) for row in range(len(headers)))
-        yield headers
-    if empty:
-        # Without it the class would be gone, and the labels of those after it would shift.
-        raise BadArchive(
-            f"{place} holds no file",
-            found=f"a tar of {tar['size']:,} bytes from byte {start} on",
-            remedy="Get the archive anew from its publisher",
-        )
+@dataclass(frozen=True)
+class _Part:
+    """Headers of one class tar."""
+
+    tar: ClassTar
+    stamp: int
+    headers: Headers
 
 
-def _is_folder(headers: Headers, row: int) -> bool:
-    """Return whether it is a folder as old archives hold them: an empty file ``x/``."""
-    name = headers.names.get(row) or header_name(headers.blocks[row])
-    return name.endswith(b"/")
+class _Lister:
+    """Gathers headers of small class tars: looked at together, since each look has its cost."""
 
-
-class _Gathered:
-    """Headers of several class tars: looked at together, since each look has its cost."""
-
-    def __init__(self, archive: str) -> None:
+    def __init__(self, archive: str, tolerant: bool) -> None:
         self._archive = archive
-        self._parts: list[tuple[str, Headers]] = []
-        self._last = ""
+        self._tolerant = tolerant
+        self._parts: list[_Part] = []
+        self._bad: list[BadTar] = []
+        self._done = 0
 
-    @property
-    def rows(self) -> int:
-        return sum(len(headers) for _, headers in self._parts)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the first headers belong to the class tar that was listed last."""
-        return bool(self._parts) and self._parts[0][0] == self._last
-
-    def add(self, class_tar: str, headers: Headers) -> None:
-        self._parts.append((class_tar, headers))
-
-    def listed(self) -> Iterator[Listed]:
-        """Yield all that was added, if anything was, and forget it."""
-        goes_on, parts, self._parts = self.goes_on, self._parts, []
-        if not parts:
-            return
-        self._last = parts[-1][0]
-        together = Headers()
-        for _, headers in parts:
-            together.extend(headers)
-        names = pa.array([class_tar for class_tar, _ in parts])
-        rows = np.repeat(np.arange(len(parts)), [len(headers) for _, headers in parts])
+    def followed(self, tar: ClassTar, walk: Walk) -> Iterator[Inside]:
+        """Follow a walk to its end, and yield what is ready."""
+        last: list[_Part] = []
+        held: list[pa.Table] = []
+        is_large = False
         try:
-            members = members_of(together, self._archive, names.take(pa.array(rows)))
+            for headers, stamp in walk:
+                last = [_Part(tar, stamp, headers)]
+                if len(headers) < BATCH_MEMBERS:
+                    continue  # there is no more
+                is_large = True
+                yield from self.flushed()
+                held.append(self._together(last))
+                last = []
+                if not self._tolerant:
+                    yield Inside(held.pop(), self._done, whole=False)
+        except ArchiveError as error:
+            if not (self._tolerant and isinstance(error, BadArchive)):
+                self._parts += last
+                yield from self.flushed()  # trouble with what came before is told first
+                raise
+            self._leave_out(tar, error, last)
+            return
+        self._parts += last
+        self._done += 1
+        for table in held:
+            yield Inside(table, self._done - 1, whole=False)
+        if is_large or self._is_enough():
+            yield from self.flushed(at_end=True)
+
+    def _is_enough(self) -> bool:
+        rows = sum(len(part.headers) for part in self._parts)
+        return rows >= BATCH_MEMBERS or sum(part.tar.size for part in self._parts) >= _BATCH_BYTES
+
+    def _leave_out(self, tar: ClassTar, error: BadArchive, last: list[_Part]) -> None:
+        """Note a bad class tar, unless what came before the trouble is worse than that."""
+        with suppress(BadArchive):
+            for part in last:
+                self._together([part])
+        self._bad.append(BadTar(tar, error))
+        self._done += 1
+
+    def flushed(self, *, at_end: bool = False) -> Iterator[Inside]:
+        """Yield all that was gathered, if anything was, and forget it.
+
+        Args:
+            at_end: Whether to tell that a class tar has come to its end, even if that was all.
+        """
+        parts, self._parts = self._parts, []
+        if not (parts or self._bad or at_end):
+            return
+        members = self._members(parts)
+        bad, self._bad = tuple(self._bad), []
+        yield Inside(members, self._done, whole=True, bad=bad)
+
+    def _members(self, parts: list[_Part]) -> pa.Table:
+        """Return the members of finished class tars, without those that turn out to be bad."""
+        if not parts:
+            return MEMBERS.empty_table()
+        try:
+            return self._together(parts)
         except ArchiveError:
-            for class_tar, headers in parts:  # to tell in which one it is
-                members_of(headers, f"{self._archive}: {class_tar}")
-            raise
-        yield Listed(members, in_class_tars=True, goes_on=goes_on)
+            tables = [MEMBERS.empty_table()]
+            for part in parts:  # to tell in which one it is
+                try:
+                    tables.append(self._together([part]))
+                except BadArchive as error:
+                    if not self._tolerant:
+                        raise
+                    self._bad.append(BadTar(part.tar, error))
+            return pa.concat_tables(tables)
+
+    def _together(self, parts: list[_Part]) -> pa.Table:
+        together = Headers()
+        for part in parts:
+            together.extend(part.headers)
+        rows = np.repeat(np.arange(len(parts)), [len(part.headers) for part in parts])
+        names = pa.array([part.tar.name for part in parts]).take(pa.array(rows))
+        stamps = np.array([part.stamp for part in parts], np.int64)[rows]
+        place = self._archive if len(parts) > 1 else f"{self._archive}: {parts[0].tar.name}"
+        return members_of(together, place, names, stamps)

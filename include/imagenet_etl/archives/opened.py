@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
+import pyarrow as pa
+
+from imagenet_etl.archives.class_tars import ClassTar, Span
 from imagenet_etl.archives.folder import list_folder, read_folder_member, will_need_file
+from imagenet_etl.archives.folder_tars import (
+    is_in_class_tar,
+    open_in_folder,
+    read_in_folder,
+    will_need_in_folder,
+)
 from imagenet_etl.archives.kinds import TAR_GZ, ZIP
-from imagenet_etl.archives.listing import Listed, tabulated
+from imagenet_etl.archives.listing import tabulated
 from imagenet_etl.archives.member import Member
-from imagenet_etl.archives.nested import list_class_tars
-from imagenet_etl.archives.tar import read_tar_member
+from imagenet_etl.archives.nested import Inside, list_inside
+from imagenet_etl.archives.tar import list_tar, read_tar_member
 from imagenet_etl.archives.tar_gz import unpacked
 from imagenet_etl.archives.zip import list_zip, read_zip_member
 from imagenet_etl.errors import ArchiveChanged
@@ -25,15 +34,24 @@ class OpenArchive(Protocol):
 
     name: str
 
-    def listed(self, class_tars: re.Pattern[str] | None) -> Iterator[Listed]:
-        """Yield the archive's members in its order.
+    @property
+    def looks_into_tars(self) -> bool:
+        """Whether what class tars hold can be read in place."""
 
-        Args:
-            class_tars: Which members of a tar are tars to be listed in their turn.
+    def listed(self) -> Iterator[pa.Table]:
+        """Yield the archive's own members in its order, as tables after ``listing.MEMBERS``.
 
         Raises:
             BadArchive: It is truncated or breaks its format.
             UnsafeMember: A member is no regular file, or its name or place is unsafe.
+        """
+
+    def inside(
+        self, tars: Iterable[ClassTar], *, tolerant: bool = False
+    ) -> Generator[Inside, None, None]:
+        """Yield what class tars among its members hold; see ``nested.list_inside``.
+
+        Only an archive that looks into tars is asked.
         """
 
     def read(self, member: Member) -> bytes:
@@ -78,12 +96,26 @@ class OpenFile:
         """What the offsets of members count in."""
         return unpacked(self.file, self.name) if self._kind == TAR_GZ else self.file
 
-    def listed(self, class_tars: re.Pattern[str] | None) -> Iterator[Listed]:
-        """Yield the members, those of class tars after all of the tar's own."""
+    @property
+    def looks_into_tars(self) -> bool:
+        """Whether what class tars hold can be read in place."""
+        return self._kind != ZIP
+
+    def listed(self) -> Iterator[pa.Table]:
+        """Yield the archive's own members."""
         if self._kind == ZIP:
-            yield from map(Listed, tabulated(list_zip(self._content, self.name)))
-        else:
-            yield from list_class_tars(self._content, self.name, class_tars)
+            return tabulated(list_zip(self._content, self.name))
+        return list_tar(self._content, self.name)
+
+    def inside(
+        self, tars: Iterable[ClassTar], *, tolerant: bool = False
+    ) -> Generator[Inside, None, None]:
+        """Yield what class tars hold."""
+        return list_inside(tars, self._span, self.name, tolerant=tolerant)
+
+    @contextmanager
+    def _span(self, tar: ClassTar) -> Iterator[Span]:
+        yield Span(self._content, tar.offset, tar.offset + tar.size)
 
     def read(self, member: Member) -> bytes:
         """Return a member's content, read with its header in one go."""
@@ -109,28 +141,41 @@ class OpenFile:
 
 
 class OpenFolder:
-    """An unpacked archive; see ``OpenArchive``.
+    """An archive that is unpacked, to class tars or to images; see ``OpenArchive``.
 
     Args:
         name: Its name in the index.
         root: The folder.
     """
 
+    looks_into_tars = True
+
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
         self._root = root
 
-    def listed(self, class_tars: re.Pattern[str] | None) -> Iterator[Listed]:  # noqa: ARG002
-        """Yield the files; a tar among them is not looked into."""
-        yield from map(Listed, tabulated(list_folder(self._root, self.name)))
+    def listed(self) -> Iterator[pa.Table]:
+        """Yield the files, class tars among them."""
+        return tabulated(list_folder(self._root, self.name))
+
+    def inside(
+        self, tars: Iterable[ClassTar], *, tolerant: bool = False
+    ) -> Generator[Inside, None, None]:
+        """Yield what class tars hold."""
+        return list_inside(tars, partial(open_in_folder, self._root), self.name, tolerant=tolerant)
 
     def read(self, member: Member) -> bytes:
-        """Return a file's content, its size and mtime being those of the index."""
+        """Return a file's content, size and mtime (or its class tar's) being those of the index."""
+        if is_in_class_tar(member):
+            return read_in_folder(self._root, member, self.name)
         return read_folder_member(self._root, member)
 
     def will_need(self, member: Member) -> None:
-        """Ask for read-ahead of a file."""
-        will_need_file(self._root / member.name)
+        """Ask for read-ahead of a file, or of its part of a class tar."""
+        if is_in_class_tar(member):
+            will_need_in_folder(self._root, member)
+        else:
+            will_need_file(self._root / member.name)
 
     def check(self) -> None:
         """Make sure that the folder is there; its files are checked as they are read."""

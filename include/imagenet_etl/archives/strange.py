@@ -24,7 +24,8 @@ def strange_member(
     path = PurePosixPath(members[0])
     class_tars = facts.layout.class_tars
     if class_tars is not None and header_at is None and class_tars.fullmatch(path.name):
-        return unread_class_tar(facts, archive, members[0], in_folder=True)
+        deeper = f"If {path.parent} holds the class tars, give that folder itself"
+        return unread_class_tar(archive, members[0], deeper)
     return UnexpectedMember(
         f"{archive}: member {members[0]} does not belong to {facts.title}",
         found="" if header_at is None else f"its header at byte {header_at}",
@@ -32,18 +33,11 @@ def strange_member(
     )
 
 
-def unread_class_tar(
-    facts: DatasetFacts, archive: str, member: str, *, in_folder: bool
-) -> UnexpectedMember:
+def unread_class_tar(archive: str, member: str, remedy: str) -> UnexpectedMember:
     """Return the error for a class tar that lies where it is not looked into."""
-    remedy = "Unpack the class tars, or give the outer tar"
-    if in_folder:
-        outer = next(a.name for a in facts.archives if a.splits)
-        inside = (PurePosixPath("FOLDER") / member).parent
-        remedy = f"The outer tar is what tar cf {outer} -C {inside} . makes. {remedy}"
     return UnexpectedMember(
         f"{archive}: {member} is a tar that is not looked into here",
-        expected="class tars in a tar only",
+        expected="class tars in a tar or at the top of a folder",
         remedy=remedy,
     )
 

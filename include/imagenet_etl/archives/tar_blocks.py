@@ -57,13 +57,19 @@ class Headers:
         return self.blocks, self.offsets, self.sizes
 
 
-def members_of(headers: Headers, place: str, folders: pa.Array | None = None) -> pa.Table:
+def members_of(
+    headers: Headers,
+    place: str,
+    folders: pa.Array | None = None,
+    stamps: npt.NDArray[np.int64] | None = None,
+) -> pa.Table:
     """Return the members that headers describe, after ``MEMBERS``.
 
     Args:
         headers: At least one.
         place: What the archive is called in errors.
         folders: What goes before each header's name, with a slash between them.
+        stamps: What stands above the CRC-32 in each ``check``.
 
     Raises:
         BadArchive: A header is damaged.
@@ -78,6 +84,8 @@ def members_of(headers: Headers, place: str, folders: pa.Array | None = None) ->
     offsets = np.array(headers.offsets, np.int64)
     sizes = pa.array(np.array(headers.sizes, np.int64))
     checks = np.fromiter(map(zlib.crc32, headers.blocks), np.int64, len(blocks))
+    if stamps is not None:
+        checks |= stamps << 32
     methods = pa.array(np.full(len(blocks), STORED, np.int8))
     table = pa.table(
         [names, offsets, offsets + BLOCK, sizes, sizes, methods, checks], schema=MEMBERS

@@ -8,6 +8,7 @@ from tests.support.archives import Entry as ZipEntry
 from tests.support.archives import raw_zip
 from tests.support.tars import END, GNU, V7, Entry, raw_tar
 
+from imagenet_etl.archives import kinds
 from imagenet_etl.archives.kinds import kind_of
 from imagenet_etl.errors import BadArchive
 from imagenet_etl.storage import open_local
@@ -58,6 +59,29 @@ def test_a_tar_that_begins_with_a_pages_name_is_a_tar(tmp_path):
 
 def test_small_gzipped_tars(tmp_path):
     assert kind(tmp_path, gzip.compress(raw_tar([Entry(b"a")]))) == "tar.gz"
+
+
+@pytest.mark.parametrize("may_unpack", [False, True])
+def test_large_gzipped_tars_are_a_kind_only_where_they_may_be_unpacked(
+    tmp_path, monkeypatch, may_unpack
+):
+    monkeypatch.setattr(kinds, "MAX_PACKED_BYTES", 10)
+    path = tmp_path / "large"
+    path.write_bytes(gzip.compress(raw_tar([Entry(b"a")])))
+    with open_local(path) as file:
+        if may_unpack:
+            assert kind_of(file, "my archive", may_unpack=True) == "gzip"
+        else:
+            with pytest.raises(BadArchive, match=r"my archive is compressed \(gzip\)"):
+                kind_of(file, "my archive")
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>" * 200, bz2.compress(END), ZIP[:2]])
+def test_nothing_else_is_accepted_for_being_unpacked(tmp_path, data):
+    path = tmp_path / "other"
+    path.write_bytes(data)
+    with open_local(path) as file, pytest.raises(BadArchive):
+        kind_of(file, "my archive", may_unpack=True)
 
 
 def test_otherwise_compressed(tmp_path):
