@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imagenet_operators.stage import StageOperator
+from imagenet_operators.stage import SLICE_S, StageOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 class DownloadOperator(StageOperator):
     """Downloads what is missing, resuming where an earlier try stopped, and checks size and digest.
+
+    It works in slices: after ``slice_s`` a task makes way, keeping what has arrived, and comes back
+    after a pause. That counts as no failure, so days of download take no long task and no retry.
 
     As the first task of a run it also resolves the settings and freezes them for all others.
 
@@ -22,6 +25,7 @@ class DownloadOperator(StageOperator):
 
     stage = "download"
     is_first = True
+    slice_s = SLICE_S
 
     def __init__(self, *, archive: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)

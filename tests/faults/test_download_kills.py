@@ -21,6 +21,7 @@ from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.errors import NotEnoughSpace
 from imagenet_etl.files import digest_of
 from imagenet_etl.pipeline import run_stage
@@ -72,11 +73,10 @@ def test_process_that_died_before_publishing_a_complete_part_is_finished(
     run.place = sha256[:12]
     with PartFile(run.part) as part:
         wanted = Wanted(FACTS.name, server.url, "zip")
-        fetch(wanted, part, Meter("a", 0, "B"), Patience(budget_s=5.0))
+        fetch(Job(wanted, part, Patience(budget_s=5.0)), Meter("a", 0, "B"))
     run(server.url, sha256=sha256)
     run.assert_complete(server.content)
-    assert server.requests[-1].sent == size % MIB
-    assert len(server.requests) == 2
+    assert len(server.requests) == 1
 
 
 def test_process_that_died_around_publishing_leaves_nothing_that_needs_a_person(
@@ -115,7 +115,7 @@ def test_two_runs_at_once_fetch_an_archive_only_once(server: FaultServer, run: R
     wait_until(lambda: server.sent == CUT, first)
     second = start_download(run, server.url, "v2")
     assert second.stderr is not None
-    assert "another run is downloading" in second.stderr.readline()
+    assert any("another run is downloading" in line for line in second.stderr)
     server.resumed.set()
     told = [process.communicate(timeout=60)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], told

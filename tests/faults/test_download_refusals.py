@@ -15,6 +15,7 @@ from tests.support.fault_server import LOGIN_PAGE, Answer, FaultServer
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.errors import (
     AuthenticationRequired,
     ChecksumMismatch,
@@ -42,7 +43,7 @@ def test_5_login_page_asks_for_a_login(
     server.always = page
     wanted = Wanted("a.zip", server.url, "zip", size)
     with PartFile(tmp_path / "a.part") as part, pytest.raises(AuthenticationRequired) as caught:
-        fetch(wanted, part, Meter("a", 0, "B"), Patience(budget_s=5.0, base_s=0.001))
+        fetch(Job(wanted, part, Patience(budget_s=5.0, base_s=0.001)), Meter("a", 0, "B"))
     assert isinstance(caught.value, TerminalError)
     assert "--source" in caught.value.remedy
     assert len(server.requests) == 1
@@ -103,7 +104,7 @@ def test_7_wrong_bytes_in_a_resumed_part_are_found(server: FaultServer, run: Run
 def secret_fetch(url: str, path: Path) -> bytes:
     wanted = Wanted("a.zip", url, "zip", headers={"Cookie": CANARY, "X-Key": CANARY})
     with PartFile(path) as part:
-        fetch(wanted, part, Meter("a", 0, "B"), Patience(budget_s=5.0, base_s=0.001))
+        fetch(Job(wanted, part, Patience(budget_s=5.0, base_s=0.001)), Meter("a", 0, "B"))
     return path.read_bytes()
 
 

@@ -16,6 +16,7 @@ from tests.support.fault_server import LAST_MODIFIED, Answer, FaultServer
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.errors import SourceChanged, SourceUnavailable, TerminalError, TransientError
 from imagenet_etl.progress import Meter
 
@@ -133,7 +134,7 @@ def test_3_more_bytes_than_announced_are_not_written(server: FaultServer, run: R
     server.script = [longer, longer]
     wanted = Wanted("a", server.url, "zip", size=len(CONTENT))
     with PartFile(run.data / "a.part") as part, pytest.raises(SourceChanged, match="more than"):
-        fetch(wanted, part, Meter("a", 0, "B"), Patience(budget_s=5.0, base_s=0.001))
+        fetch(Job(wanted, part, Patience(budget_s=5.0, base_s=0.001)), Meter("a", 0, "B"))
 
 
 # 4. The file changes midway.
@@ -198,7 +199,7 @@ def test_6_stalled_connection_times_out_and_resumes(server: FaultServer, tmp_pat
     wanted = Wanted("a.zip", server.url, "zip")
     with PartFile(tmp_path / "a.part") as part:
         patience = Patience(budget_s=20.0, base_s=0.001)
-        fetch(wanted, part, Meter("a", 0, "B"), patience, timeout_s=0.5)
+        fetch(Job(wanted, part, patience), Meter("a", 0, "B"), timeout_s=0.5)
         assert part.digests()["sha256"] == SHA256
     assert ranges(server) == [None, f"bytes={CUT}-"]
 

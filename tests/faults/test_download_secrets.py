@@ -13,6 +13,7 @@ from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.errors import AuthenticationRequired, ConfigError, EtlError
 from imagenet_etl.pipeline import run_stage
 from imagenet_etl.progress import Meter
@@ -82,7 +83,7 @@ def test_40_secret_header_is_in_no_exception_log_or_file(
     server.always = Answer(status=401)
     wanted = Wanted("a.zip", server.url, "zip", headers={"Cookie": value})
     with PartFile(run.part) as part, pytest.raises((AuthenticationRequired, ConfigError)) as caught:
-        fetch(wanted, part, Meter("a", 0, "B"), Patience(budget_s=5.0, base_s=0.001))
+        fetch(Job(wanted, part, Patience(budget_s=5.0, base_s=0.001)), Meter("a", 0, "B"))
     assert bool(server.requests) == (value == CANARY)
     told = "".join(traceback.format_exception(caught.value)) + repr(wanted)
     assert traces_of_secrets(told + everything_logged.text) == []

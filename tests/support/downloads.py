@@ -15,6 +15,7 @@ from imagenet_etl.datasets import facts_of
 from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.login import Login
 from imagenet_etl.download.notes import Note
+from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
 
 FACTS = facts_of("tiny_imagenet").archives[0]
@@ -96,6 +97,18 @@ def sent_logins(request: Request) -> set[str]:
     names = {"user and key": "Authorization", "cookie": "Cookie", "header": "X-Key"}
     found = {form for form, name in names.items() if request.headers[name] is not None}
     return found | ({"query"} if "key=" in request.path else set())
+
+
+def append(part: PartFile, data: bytes) -> None:
+    """Write on as one stream does: from piece to piece."""
+    view = memoryview(data)
+    while view:
+        piece = part.take()
+        assert piece is not None
+        now, view = view[: piece.room], view[piece.room :]
+        part.write(piece, now)
+        if piece.room:
+            part.give_back(piece)
 
 
 def ranges(server: FaultServer) -> list[str | None]:

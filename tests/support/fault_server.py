@@ -1,8 +1,9 @@
 """A real HTTP(S) server of one file that misbehaves on demand.
 
 It answers GET with ETag, Last-Modified, Range and If-Range as RFC 9110 has them. ``script`` holds
-one ``Answer`` for each request to come; when it is used up, ``always`` answers. Every request is
-kept in ``requests``, with its headers and the number of body bytes that were sent. HEAD is answered
+one ``Answer`` for each request to come; when it is used up, ``answers`` chooses, or ``always``
+answers. Who comes while ``bears`` others are served gets ``refusal``. Every request is kept in
+``requests``, with its headers and the number of body bytes that were sent. HEAD is answered
 by ``head`` and kept in ``heads``. Whom ``admits`` does not let in gets 401::
 
     with FaultServer(content) as server:
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +56,7 @@ class Answer:
         cut_at: Close the connection in an orderly way after that many bytes of the body.
         stall_at: Pause after that many bytes of the body until ``server.resumed`` is set.
         redirect: Answer with 302 and this Location.
+        pause_s: Sleep so long after every 64 KiB.
     """
 
     status: int | None = None
@@ -66,16 +69,18 @@ class Answer:
     cut_at: int | None = None
     stall_at: int | None = None
     redirect: str = ""
+    pause_s: float = 0.0
 
 
 @dataclass
 class Request:
-    """A request that was received, when, and how many bytes of the body went out."""
+    """A request that was received, when, how many bytes of the body went out, if it was served."""
 
     path: str
     headers: Message
     at: float = field(default_factory=time.time)
     sent: int = 0
+    is_served: bool = False
 
 
 class FaultServer:
@@ -92,6 +97,10 @@ class FaultServer:
         self.path = path
         self.script: list[Answer] = []
         self.always = Answer()
+        self.answers: Callable[[Request], Answer] = lambda _: self.always
+        self.bears = 1000
+        self.refusal = Answer(status=503)
+        self.at_once = self.most_at_once = 0
         self.requests: list[Request] = []
         self.head = Answer()
         self.heads: list[Request] = []
@@ -152,7 +161,17 @@ class FaultServer:
             self.requests.append(request)
             if not self.admits(request):
                 return Answer(status=401)
-            return self.script.pop(0) if self.script else self.always
+            if self.at_once >= self.bears:
+                return self.refusal
+            request.is_served = True
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            return self.script.pop(0) if self.script else self.answers(request)
+
+    def end_of(self, request: Request) -> None:
+        """Note that a request was answered."""
+        with self._guard:
+            self.at_once -= request.is_served
 
     def head_answer(self, request: Request) -> Answer:
         """Note a HEAD and return the answer it gets."""
@@ -179,6 +198,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         request = Request(self.path, self.headers)
         answer = self.faults.next_answer(request)
+        try:
+            self._give(request, answer)
+        finally:
+            self.faults.end_of(request)
+
+    def _give(self, request: Request, answer: Answer) -> None:
         whole = self.faults.content if answer.body is None else answer.body
         if answer.redirect:
             self._start(answer, 302, {"Location": answer.redirect}, 0)
@@ -202,11 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _select(self, answer: Answer, whole: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body by Range and If-Range (RFC 9110, sections 13 and 14)."""
-        etag = f'"{hashlib.md5(whole, usedforsecurity=False).hexdigest()}"'
-        headers = {"ETag": etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes",
+        headers = {"ETag": _etag(whole), "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes",
                    "Content-Type": "application/octet-stream"}  # fmt: skip
         now = headers | answer.headers
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         condition = self.headers.get("If-Range")
         fits = (
             answer.ignore_if_range
@@ -218,8 +242,9 @@ class _Handler(BaseHTTPRequestHandler):
         start = int(match[1])
         if start >= len(whole):
             return 416, headers | {"Content-Range": f"bytes */{len(whole)}"}, b""
-        span = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
-        return 206, headers | {"Content-Range": span}, whole[start:]
+        end = min(int(match[2]) + 1, len(whole)) if match[2] else len(whole)
+        span = f"bytes {start}-{end - 1}/{len(whole)}"
+        return 206, headers | {"Content-Range": span}, whole[start:end]
 
     def _start(self, answer: Answer, status: int, headers: dict[str, str], length: int) -> None:
         self.send_response(status)
@@ -237,6 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
                 break
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if answer.chunked else data)
             request.sent += len(data)
+            time.sleep(answer.pause_s)
         if answer.drop_at is not None:
             self._reset()
         elif answer.cut_at is not None:
@@ -272,6 +298,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_off)
         self.connection.close()
         self.close_connection = True
+
+
+@lru_cache(maxsize=8)
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
 
 
 def _blocks(body: bytes, border: int | None) -> Iterator[bytes]:

@@ -6,11 +6,12 @@ import io
 import logging
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from imagenet_etl import progress
-from imagenet_etl.progress import metered
+from imagenet_etl.progress import duration, metered
 
 
 @pytest.fixture
@@ -70,6 +71,46 @@ def test_a_log_gets_a_line_every_ten_seconds(clock, caplog):
     assert lines[0] == "x: 20 of 100 files, 2/s, 40 s left"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (45.4, "45 s"), (90, "90 s"), (91, "2 min"), (719, "12 min"), (3599, "1 h 0 min"),
+     (4800, "1 h 20 min"), (183_600, "51 h 0 min"), (4_000_020, "1,111 h 7 min")],
+)  # fmt: skip
+def test_times_are_told_in_the_unit_that_people_would_use(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_large_files_are_counted_in_gigabytes(clock):
+    with metered("download", 1_310_000_000_000, "B") as meter:
+        clock[0] += 10
+        meter.add(1_000_000_000)
+        assert meter.line() == "download: 1.0 of 1,310.0 GB, 100.0 MB/s, 3 h 38 min left"
+
+
+def test_what_was_there_before_counts_as_done_but_not_for_the_rate(clock):
+    with metered("download", 0, "B") as meter:
+        clock[0] += 3
+        meter.restart(30_000_000_000, 40_000_000_000)
+        clock[0] += 7
+        meter.add(1_000_000_000)
+        assert meter.line() == "download: 31.0 of 40.0 GB, 100.0 MB/s, 90 s left"
+
+
+def test_starting_over_keeps_the_rate(clock):
+    with metered("download", 4_000_000, "B") as meter:
+        clock[0] += 2
+        meter.add(2_000_000)
+        meter.restart(0)
+        assert meter.line() == "download: 0.0 of 4.0 MB, 1.0 MB/s, 4 s left"
+
+
+def test_threads_share_a_meter(clock):
+    with metered("x", 80_000, "files") as meter, ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            pool.submit(lambda: [meter.add(1, 2) for _ in range(10_000)])
+    assert (meter.items, meter.bytes) == (80_000, 160_000)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -88,3 +129,14 @@ def test_a_terminal_gets_a_bar(monkeypatch, caplog, unit, shown):
     assert "pack" in terminal.getvalue()
     assert shown in terminal.getvalue()
     assert caplog.records == []
+
+
+def test_a_bar_takes_what_was_there_for_no_speed(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with metered("download", 0, "B") as meter:
+        meter.restart(60, 100)
+        meter.add(10)
+        (task,) = meter._bar.tasks
+        assert (task.completed, task.total) == (70, 100)
+        assert not task.speed

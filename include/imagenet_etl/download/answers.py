@@ -5,73 +5,29 @@ Source: RFC 9110 (status codes, Content-Range, validators).
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable
-from dataclasses import replace
 
 import httpx
 
+from imagenet_etl.download.journal import RemoteFile
 from imagenet_etl.download.login import BY_HAND
-from imagenet_etl.download.part import PartFile, RemoteFile
 from imagenet_etl.download.redirects import same_origin
-from imagenet_etl.download.retry import Patience, TransientAnswer, retry_after_s
+from imagenet_etl.download.retry import TransientAnswer, retry_after_s
+from imagenet_etl.download.source import Span, StartOver
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     AuthenticationRequired,
     ChecksumMismatch,
-    SourceChanged,
     SourceError,
     SourceNotFound,
 )
 
-log = logging.getLogger(__name__)
 HEAD_BYTES = 512
 """How much of an archive tells what it is."""
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MAGIC = {"zip": ((0, b"PK"),), "tar": ((257, b"ustar"),), "tar.gz": ((0, b"\x1f\x8b"),)}
-
-
-class StartOver(Exception):
-    """The answer cannot continue the partial file."""
-
-
-def until_complete(
-    attempt: Callable[[], None], wanted: Wanted, part: PartFile, patience: Patience
-) -> None:
-    """Try until the partial file is complete; one start from the beginning is granted.
-
-    Args:
-        attempt: Goes on with the partial file; raises ``StartOver`` or ``TransientAnswer``.
-        wanted: What is fetched, for errors.
-        part: The partial file.
-        patience: How long to try.
-
-    Raises:
-        SourceChanged: The file changed twice.
-        SourceUnavailable: Nothing new arrived within the patience's budget.
-    """
-    restarts = 0
-    patience.begin()
-    while True:
-        try:
-            attempt()
-            return
-        except StartOver as reason:
-            part.discard()
-            patience.begin()
-            restarts += 1
-            if restarts > 1:
-                raise SourceChanged(
-                    f"{wanted.shown} changes while it is downloaded",
-                    found=str(reason),
-                    remedy="Run again when it is at rest",
-                ) from None
-            log.warning("%s: %s; starting over", wanted.shown, reason)
-        except TransientAnswer as failure:
-            patience.wait(wanted.shown, failure)
 
 
 def check_status(wanted: Wanted, response: httpx.Response) -> None:
@@ -124,47 +80,65 @@ def remote_file(wanted: Wanted, response: httpx.Response) -> RemoteFile:
     )
 
 
-def is_complete(response: httpx.Response, part: PartFile) -> bool:
-    """Return whether a 416 says that nothing is missing.
+def is_complete(response: httpx.Response, at: int) -> bool:
+    """Return whether a 416 says that nothing is missing behind the first ``at`` bytes.
 
     With If-Range it is sent only while the validator still matches (RFC 9110, section 13.1.5).
     """
-    found = response.headers.get("content-range", "")
-    return part.size > 0 and found == f"bytes */{part.size}"
+    return at > 0 and response.headers.get("content-range", "") == f"bytes */{at}"
 
 
-def check_range(response: httpx.Response, part: PartFile) -> None:
-    """Require the bytes that are missing, of the file that was begun.
+def check_range(response: httpx.Response, known: RemoteFile, span: Span) -> tuple[int, int]:
+    """Require the bytes that were asked for, of the file that was begun; fewer will do.
+
+    Returns:
+        The byte behind the last one that is announced, and the file's length.
 
     Raises:
         StartOver: They are others.
     """
-    known, found = part.remote, response.headers.get("content-range", "")
+    found = response.headers.get("content-range", "")
     match = _RANGE.fullmatch(found)
-    if known is None or not match or int(match[1]) != part.size:
-        raise StartOver(f"Content-Range {found!r} does not continue at byte {part.size}")
-    total = int(match[3])
+    if not match or int(match[1]) != span.at:
+        raise StartOver(f"Content-Range {found!r} does not continue at byte {span.at}")
+    end, total = int(match[2]) + 1, int(match[3])
     if known.total not in (None, total):
         raise StartOver(f"its size went from {known.total:,} to {total:,} bytes")
+    if not span.at < end <= total:
+        raise StartOver(f"Content-Range {found!r} contradicts itself")
     header = "etag" if known.validator.startswith('"') else "last-modified"
     validator = response.headers.get(header, known.validator)
     if validator != known.validator:
         raise StartOver(f"its {header} went from {known.validator} to {validator}")
-    part.remote = replace(known, total=total)
+    return end, total
 
 
 def check_first_answer(
-    wanted: Wanted, response: httpx.Response, part: PartFile, head: bytes
-) -> None:
-    """Check a whole file's first block before anything that was fetched is given up for it."""
+    wanted: Wanted, response: httpx.Response, known: RemoteFile | None, head: bytes
+) -> RemoteFile:
+    """Check a whole file's first block before anything that was fetched is given up for it.
+
+    Args:
+        wanted: What is fetched.
+        response: The answer with the whole file.
+        known: The file that something was fetched of before, if any was.
+        head: The first block.
+
+    Returns:
+        What the file is.
+
+    Raises:
+        StartOver: It is another file than before.
+    """
     _check_content(wanted, response, head)
-    remote, known = remote_file(wanted, response), part.remote
-    if part.size and known is not None and known != remote:
+    remote = remote_file(wanted, response)
+    if known is not None and known != remote:
         raise StartOver(
             f"it went from {known.validator}, {known.total} bytes, "
             f"to {remote.validator}, {remote.total} bytes"
         )
     check_size(wanted, remote.total)
+    return remote
 
 
 def check_size(wanted: Wanted, total: int | None) -> None:

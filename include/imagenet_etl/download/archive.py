@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imagenet_etl.archives.kinds import GZIP
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.asked import asked_for
@@ -9,6 +10,8 @@ from imagenet_etl.download.fetched import fetched, noted_fetched
 from imagenet_etl.download.in_place import noted_in_place, verified_in_place
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.unpacked import is_repacked, noted_unpacked
+from imagenet_etl.download.unpacking import unpacked
 from imagenet_etl.download.upstream import has_changed
 
 
@@ -21,6 +24,8 @@ def verified_archive(
 ) -> tuple[Note, int]:
     """Return a verified archive's note and how many bytes were fetched for it.
 
+    Of a gzipped tar that no memory holds, it is the note of the tar that it was unpacked to.
+
     Args:
         build: The run.
         facts: The archive.
@@ -31,11 +36,15 @@ def verified_archive(
         ConfigError: There is no source that can be used.
         SourceError, CloudError: The archive cannot be had from it.
         SourceUnavailable, SourceBusy: Not now.
+        BadArchive: It is none, or cannot be unpacked.
+        NotEnoughSpace: There is no room to unpack it.
     """
     asked = asked_for(build, facts, source)
     if asked.path is not None:
-        return verified_in_place(build, asked, asked.path), 0
-    return fetched(build, asked, patience or Patience())
+        note, count = verified_in_place(build, asked, asked.path), 0
+    else:
+        note, count = fetched(build, asked, patience or Patience())
+    return (unpacked(build, asked, note) if note.archive.kind == GZIP else note), count
 
 
 def noted(
@@ -56,20 +65,28 @@ def noted(
     """
     asked = asked_for(build, facts, source)
     if asked.path is not None:
-        return noted_in_place(build, asked, asked.path)
-    return noted_fetched(build, asked, released_ok=released_ok)
+        note = noted_in_place(build, asked, asked.path)
+    else:
+        note = noted_fetched(build, asked, released_ok=released_ok)
+    if note is None or note.archive.kind != GZIP:
+        return note
+    return noted_unpacked(build, asked, note, released_ok=released_ok)
 
 
 def upstream_changed(build: Build, facts: ArchiveFacts, source: str | None = None) -> bool:
     """Return whether upstream has another archive than the verified one; nothing is changed.
 
     It is asked only where no digest proves the content. Where it does not tell, the answer is no.
+    Of what is given by path, only a file that was unpacked is looked at here, since its tar is what
+    receipts vouch for.
 
     Raises:
         ConfigError: There is no source that can be used.
     """
     asked = asked_for(build, facts, source)
-    if asked.path is not None or asked.expected.is_proof:
+    if asked.path is not None:
+        return is_repacked(build, asked)
+    if asked.expected.is_proof:
         return False
     note = noted_fetched(build, asked, released_ok=True)
     return note is not None and has_changed(build, asked, note)

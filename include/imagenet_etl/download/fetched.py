@@ -18,11 +18,18 @@ from imagenet_etl.download.notes import (
     read_note,
     write_note,
 )
-from imagenet_etl.download.part import PartFile, remove_leftovers
+from imagenet_etl.download.part import PartFile, aside_of, remove_leftovers
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.slices import Pace, Slice
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.download.upstream import has_changed
-from imagenet_etl.download.wanted import Wanted
-from imagenet_etl.errors import AlreadyRunning, ChecksumMismatch, ConfigError, SourceBusy
+from imagenet_etl.errors import (
+    AlreadyRunning,
+    ChecksumMismatch,
+    ConfigError,
+    SourceBusy,
+    StillPending,
+)
 from imagenet_etl.progress import Meter, metered
 
 log = logging.getLogger(__name__)
@@ -39,7 +46,9 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
     Raises:
         SourceError, CloudError: It cannot be had.
         SourceUnavailable, SourceBusy: Not now.
+        StillPending: The time of this slice is used up; what has arrived is kept.
     """
+    pace = Pace(build.settings.connections, Slice(build.slice_s))
     path, staged = _places(build, asked)
     with _only_downloader(build, asked.facts.name) as (lease, heartbeat):
         note = _finished(build, asked, read_note(build.storage, asked.note_key), staged)
@@ -56,7 +65,8 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
             staged.unlink()  # a crash left the published archive under both of its names
         wanted = wanted_from(build, asked)
         with PartFile(staged, heartbeat.check) as part:
-            digests, count = _fetch_verified(build, wanted, part, asked.expected, patience)
+            job = Job(wanted, part, patience, pace)
+            digests, count = _fetch_verified(build, job, asked.expected)
             lease.check()
             return _published(build, asked, part, digests, old), count
 
@@ -162,39 +172,54 @@ def _adopted(build: Build, asked: Asked, note: Note | None, path: Path) -> Note:
     return verified(build, found, path, expected, asked.note_key)
 
 
-def _transfer(
-    build: Build, wanted: Wanted, part: PartFile, meter: Meter, patience: Patience
-) -> None:
+def _transfer(build: Build, job: Job, meter: Meter) -> None:
     """Complete the partial file from wherever it comes."""
     from imagenet_etl.download import http, s3  # noqa: PLC0415 - slow to import
 
-    if wanted.is_s3:
-        s3.fetch(build, wanted, part, meter, patience)
+    if job.wanted.is_s3:
+        s3.fetch(build, job, meter)
     else:
-        http.fetch(wanted, part, meter, patience)
+        http.fetch(job, meter)
 
 
-def _fetch_verified(
-    build: Build, wanted: Wanted, part: PartFile, expected: Expected, patience: Patience
-) -> tuple[dict[str, str], int]:
+def _fetch_verified(build: Build, job: Job, expected: Expected) -> tuple[dict[str, str], int]:
     """Complete the partial file and check it; one clean retry is given to wrong content."""
-    count = 0
+    wanted, part, count = job.wanted, job.part, 0
     for last_try in (False, True):
         with metered(f"download {wanted.name}", wanted.size or 0, "B") as meter:
-            _transfer(build, wanted, part, meter, patience)
+            _transfer(build, job, meter)
             count += meter.bytes
-        digests = part.digests()
+        digests = _digests(job, expected)
+        # A slice does not know of the tries before it, but what they set aside is still there.
+        is_last = last_try or (job.pace.slice.is_limited and aside_of(part.path).exists())
         try:
             expected.check(wanted.shown, part.size, digests)
         except ChecksumMismatch as error:
             aside = part.set_aside()
-            if last_try:
+            if is_last:
                 error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
                 raise
             log.warning("%s; what arrived is kept as %s, fetching once more", error, aside)
         else:
             break
     return digests, count
+
+
+def _digests(job: Job, expected: Expected) -> dict[str, str]:
+    """Return the digests of a complete partial file.
+
+    Raises:
+        StillPending: To read it back may take longer than is left of the slice.
+    """
+    part, name = job.part, job.wanted.name
+    if not part.must_be_read_back:
+        return part.digests(expected.algorithms)
+    if not job.pace.slice.has_time_to_read(part.size):
+        raise StillPending(
+            f"download {name}: all {part.size:,} bytes are there; the next slice checks them"
+        )
+    with metered(f"check {name}", part.size, "B") as meter:
+        return part.digests(expected.algorithms, lambda count: meter.add(count, count))
 
 
 @contextmanager

@@ -5,57 +5,46 @@ Source: RFC 9110 (Range, If-Range, Content-Range, Retry-After, validators).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import httpx
 
 from imagenet_etl.download.answers import (
     HEAD_BYTES,
-    StartOver,
     check_first_answer,
     check_range,
     check_status,
     check_type,
     is_complete,
     remote_file,
-    until_complete,
 )
 from imagenet_etl.download.exchange import AS_IT_IS, answer_to, new_client
-from imagenet_etl.download.part import PartFile, RemoteFile
-from imagenet_etl.download.retry import Patience, TransientAnswer
+from imagenet_etl.download.journal import RemoteFile
+from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.retry import TransientAnswer
+from imagenet_etl.download.source import Answer, Span, StartOver
+from imagenet_etl.download.transfer import Job, Transfer
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import SourceUnavailable
-from imagenet_etl.files import check_space
 from imagenet_etl.progress import Meter
 
 __all__ = ["Wanted", "fetch", "look"]
 
-log = logging.getLogger(__name__)
 
-
-def fetch(
-    wanted: Wanted, part: PartFile, meter: Meter, patience: Patience, timeout_s: float = 60.0
-) -> None:
-    """Complete ``part`` from the URL.
+def fetch(job: Job, meter: Meter, timeout_s: float = 60.0) -> None:
+    """Complete the partial file from the URL.
 
     Raises:
         AuthenticationRequired, SourceNotFound, SourceChanged, RedirectRefused, ChecksumMismatch,
         SourceError: The answer cannot be used.
         ConfigError: The URL or a header cannot be sent.
-        SourceUnavailable: Nothing new arrived within the patience's budget.
+        SourceUnavailable: Nothing new arrived within the patience's budget, or in a slice.
+        StillPending: The slice is over.
     """
     with new_client(timeout_s) as client:
-
-        def attempt() -> None:
-            try:
-                _attempt(client, wanted, part, meter, patience)
-            except httpx.TransportError as error:
-                text = str(error) or type(error).__name__
-                raise TransientAnswer(text, answered=False) from None
-
-        until_complete(attempt, wanted, part, patience)
+        Transfer(_HttpSource(client, job.wanted, job.part), job, meter).complete()
 
 
 def look(wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:
@@ -80,46 +69,53 @@ def look(wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:
         ) from None
 
 
-def _attempt(
-    client: httpx.Client, wanted: Wanted, part: PartFile, meter: Meter, patience: Patience
-) -> None:
-    with answer_to(client, "GET", wanted, _headers(wanted, part)) as response:
-        check_status(wanted, response)
-        blocks = _blocks(response)
+class _HttpSource:
+    """A file behind a URL."""
+
+    def __init__(self, client: httpx.Client, wanted: Wanted, part: PartFile) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._part = part
+
+    def begin(self) -> None:
+        """Give up what cannot be gone on with: of another URL, or without a validator."""
+        known = self._part.remote
+        is_same = known is not None and known.validator and known.url == self._wanted.shown
+        if not (is_same and self._part.size):
+            self._part.discard()
+
+    @contextmanager
+    def ask(self, span: Span | None) -> Iterator[Answer]:
+        """Ask by GET, for a range by If-Range as well."""
+        headers = AS_IT_IS | self._wanted.headers
+        known = self._part.remote if span else None
+        if span and known:
+            headers |= {"Range": span.header, "If-Range": known.validator}
+        try:
+            with answer_to(self._client, "GET", self._wanted, headers) as response:
+                check_status(self._wanted, response)
+                yield self._answer(response, known, span)
+        except httpx.TransportError as error:
+            text = str(error) or type(error).__name__
+            raise TransientAnswer(text, answered=False) from None
+
+    def _answer(
+        self, response: httpx.Response, known: RemoteFile | None, span: Span | None
+    ) -> Answer:
         if response.status_code == 416:
-            if not is_complete(response, part):
+            if span is None or not is_complete(response, span.at):
                 raise StartOver("the server refuses the range that is missing")
-            blocks = iter(())
-        elif response.status_code == 206:
-            check_range(response, part)
-        else:
-            head = next(blocks, b"")
-            check_first_answer(wanted, response, part, head)
-            part.start(remote_file(wanted, response))
-            blocks = chain([head], blocks)
-        assert part.remote is not None
-        if part.remote.total is not None:
-            check_space(part.path.parent, part.remote.total - part.size)
-        meter.restart(part.size)
-        limit = wanted.size if part.remote.total is None else part.remote.total
-        for block in blocks:
-            if limit is not None and part.size + len(block) > limit:
-                raise StartOver(f"it sends more than {limit:,} bytes")
-            part.write(block)
-            meter.add(len(block), len(block))
-            patience.progressed(part.size)
-    if part.remote.total is not None and part.size != part.remote.total:
-        raise TransientAnswer(f"connection ended at byte {part.size:,} of {part.remote.total:,}")
-
-
-def _headers(wanted: Wanted, part: PartFile) -> dict[str, str]:
-    headers = AS_IT_IS | wanted.headers
-    known = part.remote
-    if part.size and known and known.validator and known.url == wanted.shown:
-        return headers | {"Range": f"bytes={part.size}-", "If-Range": known.validator}
-    if part.size:
-        part.discard()
-    return headers
+            return Answer(iter(()), span.at, total=span.at)
+        if response.status_code == 206:
+            if span is None or known is None:
+                raise StartOver("it sends a range that was not asked for")
+            end, total = check_range(response, known, span)
+            return Answer(response.iter_raw(), end, total=total)
+        blocks = _blocks(response)
+        head = next(blocks, b"")
+        remote = check_first_answer(self._wanted, response, known, head)
+        limit = self._wanted.size if remote.total is None else remote.total
+        return Answer(chain([head], blocks), limit, whole=remote)
 
 
 def _blocks(response: httpx.Response) -> Iterator[bytes]:

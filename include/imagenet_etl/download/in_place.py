@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagenet_etl.archives.folder import folder_state
-from imagenet_etl.archives.kinds import FOLDER, kind_of
+from imagenet_etl.archives.kinds import FOLDER, TAR_GZ, kind_of
 from imagenet_etl.archives.location import ArchiveRef
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked
@@ -77,10 +77,12 @@ def looked_at(name: str, location: str, path: Path) -> ArchiveRef:
     """Describe an archive as it is now.
 
     Raises:
-        BadArchive: It is of no kind that can be read in place.
+        BadArchive: It is of no kind that can be read in place, nor one that is unpacked first.
     """
+    # Archives are named as the publisher names them. What he offers as a plain tar or a zip is not
+    # unpacked for anybody who has compressed it.
     with open_local(path) as file:
-        kind = kind_of(file, name)
+        kind = kind_of(file, name, may_unpack=name.endswith(f".{TAR_GZ}"))
         log.info("download %s: %s is a %s of %s bytes", name, path, kind, f"{file.stat.size:,}")
         return ArchiveRef(name, location, file.stat.size, file.stat.tag, kind)
 

@@ -71,12 +71,15 @@ class Note:
     Attributes:
         archive: Where it is, with the size and tag it had.
         source: The masked URL or the path it came from.
-        digests: Hex digests by algorithm; for a folder ``listing_sha256``, over names and sizes.
+        digests: Hex digests by algorithm; for a folder ``listing_sha256``, over names and sizes;
+            for a tar that was unpacked from a gzip file also that one's, as ``packed_md5`` and
+            ``packed_sha256``.
         validator: The strong ETag or the Last-Modified date that it was fetched with; empty for
             none, and in the notes of older versions.
         released: Whether it was deleted after use; the note then tells what it was.
         mark: Stands for the query values of the URL, which ``source`` does not show.
-        fetched: Whether this project put it where it is; None in the notes of older versions.
+        fetched: Whether this project put it where it is, fetched or unpacked; None in the notes of
+            older versions.
     """
 
     archive: ArchiveRef

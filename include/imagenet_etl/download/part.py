@@ -1,47 +1,44 @@
 """A download under way: ``<archive>.part`` and the journal of what is proven to be in it.
 
-The journal is lines of JSON: first what is being downloaded, then the SHA-256 of each finished
-piece, written after the piece was flushed. Whatever lies beyond the last journalled piece is cut
-off when the download resumes, so a crash or power cut costs at most one piece.
+The file is written in pieces that may be finished in any order, so it may have holes. The journal
+gets a piece's SHA-256 after the piece was flushed. Whatever else is in the file counts for nothing
+when the download resumes, so a crash or power cut costs at most the pieces in flight.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from itertools import takewhile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from imagenet_etl.download.journal import (
+    MAX_PIECE,
+    MIN_PIECE,
+    Journal,
+    RemoteFile,
+    append_piece,
+    journal_of,
+    read_journal,
+    write_journal,
+)
+from imagenet_etl.download.pieces import Piece, Pieces
+from imagenet_etl.download.read_back import changed_pieces
 from imagenet_etl.errors import BadArchive
-from imagenet_etl.files import CHUNK_BYTES, fsync_file, fsync_folder, make_folders
+from imagenet_etl.files import make_folders
 
-_MAX_PIECE, _MIN_PIECE = 64 << 20, 1 << 20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-JOURNAL_SCHEMA = 1
+ALGORITHMS = ("md5", "sha256")
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """What identifies the file on the server.
-
-    Attributes:
-        url: The masked URL.
-        validator: A strong ETag or a Last-Modified date, for ``If-Range``; empty for neither.
-        total: Its length in bytes, None when the server does not say.
-    """
-
-    url: str
-    validator: str
-    total: int | None
+class Fenced(Exception):
+    """The partial file was begun anew or closed: this stream has nothing to write any more."""
 
 
 class PartFile:
-    """The partial file, opened for appending; a context manager.
+    """The partial file; a context manager. Streams in several threads may write to it.
 
     Args:
         path: The partial file; made with its folders when missing.
@@ -51,22 +48,24 @@ class PartFile:
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._check = check
-        self._journal = path.with_name(path.name + ".journal")
+        self._journal = journal_of(path)
+        self._guard = threading.Lock()
+        self._valid: set[Piece] = set()
         self.remote: RemoteFile | None = None
         self.size = 0
-        self._piece_bytes = _MAX_PIECE
-        self._pieces: list[str] = []
-        self._hashes = _hashes()
-        self._hashed = 0
-        self._piece = hashlib.sha256()
         make_folders(path.parent)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = self._opened()
         self._load()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.fence()
+        if kind is not None and issubclass(kind, OSError):
+            # Beyond the last finished piece nothing is of use to the next run, and on a full disk
+            # the locks need a little room to be given back.
+            os.ftruncate(self._fd, self._pieces.proven_end)
         os.close(self._fd)
 
     @property
@@ -74,154 +73,221 @@ class PartFile:
         """The partial file's path."""
         return self._path
 
-    def _load(self) -> None:
-        journal = _read_journal(self._journal)
-        if journal is None:
-            os.ftruncate(self._fd, 0)
-            return
-        self.remote, self._piece_bytes, proven = journal
-        self._pieces = proven[: os.fstat(self._fd).st_size // self._piece_bytes]
-        self.size = len(self._pieces) * self._piece_bytes
-        os.ftruncate(self._fd, self.size)
-        self._write_journal()
+    @property
+    def proven_bytes(self) -> int:
+        """How many bytes the next process will find; ``size`` counts those in flight as well."""
+        return self._pieces.proven_bytes
 
-    def _write_journal(self) -> None:
-        """Replace the journal in one step: a crash or full disk here must not cost the pieces."""
-        assert self.remote is not None
-        head = {"schema_version": JOURNAL_SCHEMA, "piece_bytes": self._piece_bytes}
-        lines = [json.dumps(head | asdict(self.remote)), *self._pieces]
-        fresh = self._journal.with_name(self._journal.name + ".new")
-        fresh.write_text("".join(line + "\n" for line in lines))
-        fsync_file(fresh)
-        fresh.replace(self._journal)
-        fsync_folder(self._journal.parent)
+    @property
+    def whole_pieces(self) -> int:
+        """How many pieces of full length the file has; 0 while its length is not known."""
+        return self._pieces.whole_count
+
+    @property
+    def missing_pieces(self) -> int:
+        """How many pieces are not proven yet, of a file whose length is known."""
+        return self._pieces.count - len(self._pieces.proven)
+
+    @property
+    def piece_bytes(self) -> int:
+        """Length of a piece."""
+        return self._pieces.piece_bytes
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every byte is there."""
+        return self.remote is not None and self.size == self.remote.total
+
+    @property
+    def must_be_read_back(self) -> bool:
+        """Whether the digests were not taken while the file was written."""
+        return self._hashed != self.size
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def _load(self) -> None:
+        journal = read_journal(self._journal)
+        if journal is None:
+            self.discard()
+            return
+        there = os.fstat(self._fd).st_size
+        pieces = Pieces(journal.piece_bytes, journal.remote.total, {})
+        pieces.proven = {n: d for n, d in journal.proven.items() if pieces.end_of(n) <= there}
+        self._begin(journal.remote, pieces)
 
     def start(self, remote: RemoteFile) -> None:
         """Begin the file anew; what was there is dropped."""
-        self.remote = remote
-        self.size = self._hashed = 0
-        self._pieces = []
-        self._hashes = _hashes()
-        self._piece = hashlib.sha256()
-        self._piece_bytes = max(_MIN_PIECE, min(_MAX_PIECE, (remote.total or 0) // 64))
-        os.ftruncate(self._fd, 0)
-        self._write_journal()
+        piece_bytes = max(MIN_PIECE, min(MAX_PIECE, (remote.total or 0) // 64))
+        self._begin(remote, Pieces(piece_bytes, remote.total, {}))
 
-    def write(self, block: bytes) -> None:
-        """Append bytes, journalling every piece that they complete."""
+    def _begin(self, remote: RemoteFile, pieces: Pieces) -> None:
+        with self._guard:
+            self._valid.clear()
+            self.remote, self._pieces = remote, pieces
+            self.size = pieces.proven_bytes
+            self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ALGORITHMS}
+            self._hashed = 0
+            os.ftruncate(self._fd, pieces.proven_end)
+            self._write_journal()
+
+    def _write_journal(self) -> None:
+        assert self.remote is not None
+        proven = self._pieces.proven
+        write_journal(self._journal, Journal(self.remote, self._pieces.piece_bytes, proven))
+
+    def learn_total(self, total: int, piece: Piece) -> None:
+        """Note the length that the server did not tell at first; ``piece`` may be the last one."""
+        assert self.remote is not None
+        if self.remote.total is None:
+            self.remote = replace(self.remote, total=total)
+            self._pieces.total = total
+            piece.end = min(piece.end, total)
+
+    def take(self) -> Piece | None:
+        """Return a piece to write, from where an earlier stream of this process left it."""
+        with self._guard:
+            return self._taken(self._pieces.take())
+
+    def take_after(self, piece: Piece) -> Piece | None:
+        """Return the piece behind a finished one, unless another stream has it."""
+        with self._guard:
+            return self._taken(self._pieces.take_after(piece))
+
+    def _taken(self, piece: Piece | None) -> Piece | None:
+        if piece is not None:
+            self._valid.add(piece)
+        return piece
+
+    def give_back(self, piece: Piece) -> None:
+        """Leave an unfinished piece to another stream."""
+        with self._guard:
+            if piece in self._valid:
+                self._valid.remove(piece)
+                self._pieces.give_back(piece)
+
+    def fence(self) -> None:
+        """Let no stream that is still at a piece write to the file any more."""
+        with self._guard:
+            self._valid.clear()
+
+    def write(self, piece: Piece, block: memoryview) -> None:
+        """Append bytes to a piece, which must have room for them; the last ones prove it.
+
+        Raises:
+            Fenced: It is no longer this stream's.
+        """
         self._check()
-        try:
-            self._append(memoryview(block))
-        except OSError:
-            # Beyond the last finished piece nothing is of use to the next run, and on a full disk
-            # the locks need a little room to be given back.
-            os.ftruncate(self._fd, len(self._pieces) * self._piece_bytes)
-            raise
-
-    def _append(self, view: memoryview) -> None:
-        while view:
-            room = self._piece_bytes - self.size % self._piece_bytes
-            now, view = view[:room], view[room:]
-            self._write_all(now)
-            if self._hashed == self.size:
+        with self._guard:
+            self._require(piece)
+            self._write_all(block, piece.at)
+            if self._hashed == piece.at:
                 for state in self._hashes.values():
-                    state.update(now)
-                self._hashed += len(now)
-            self._piece.update(now)
-            self.size += len(now)
-            if self.size % self._piece_bytes == 0:
-                self._finish_piece()
+                    state.update(block)
+                self._hashed += len(block)
+            piece.sha256.update(block)
+            piece.at += len(block)
+            self.size += len(block)
+        if not piece.room:
+            self._finish(piece)
 
-    def _write_all(self, view: memoryview) -> None:
-        at = self.size
+    def _require(self, piece: Piece) -> None:
+        if piece not in self._valid:
+            raise Fenced
+
+    def _write_all(self, view: memoryview, at: int) -> None:
         while view:
             count = os.pwrite(self._fd, view, at)
             at, view = at + count, view[count:]
 
-    def _finish_piece(self) -> None:
-        os.fdatasync(self._fd)
-        self._pieces.append(self._piece.hexdigest())
-        self._piece = hashlib.sha256()
-        with self._journal.open("a") as journal:
-            journal.write(self._pieces[-1] + "\n")
+    def _finish(self, piece: Piece) -> None:
+        # Other streams go on writing meanwhile; a copy of the descriptor outlives a close.
+        with self._guard:
+            self._require(piece)
+            fd = os.dup(self._fd)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        with self._guard:
+            self._require(piece)
+            self._valid.remove(piece)
+            self._pieces.proven[piece.number] = piece.sha256.hexdigest()
+            append_piece(self._journal, piece.number, self._pieces.proven[piece.number])
 
-    def digests(self) -> dict[str, str]:
-        """Return ``md5`` and ``sha256`` of the whole file.
+    def digests(
+        self, algorithms: Sequence[str] = ALGORITHMS, read: Callable[[int], None] = lambda _: None
+    ) -> dict[str, str]:
+        """Return digests of the whole file.
 
-        They were taken while it was written, unless the download was resumed: then in one pass,
+        They were taken while it was written, if that was in one go and in order: else in one pass,
         which also proves every journalled piece.
 
+        Args:
+            algorithms: Which of ``md5`` and ``sha256``.
+            read: Told how many bytes were read back, block by block.
+
         Raises:
-            BadArchive: The disk no longer holds what was written; the part is dropped.
+            BadArchive: The disk no longer holds what was written; such pieces are dropped.
         """
         os.fsync(self._fd)
-        if self._hashed != self.size:
-            self._read_back()
-        return {name: state.hexdigest() for name, state in self._hashes.items()}
+        if self.must_be_read_back:
+            self._read_back(algorithms, read)
+        return {name: self._hashes[name].hexdigest() for name in algorithms}
 
-    def _read_back(self) -> None:
-        self._hashes = _hashes()
-        for number, at in enumerate(range(0, self.size, self._piece_bytes)):
-            piece = hashlib.sha256()
-            end = min(at + self._piece_bytes, self.size)
-            for start in range(at, end, CHUNK_BYTES):
-                block = os.pread(self._fd, min(CHUNK_BYTES, end - start), start)
-                for state in (*self._hashes.values(), piece):
-                    state.update(block)
-            proven = self._pieces[number : number + 1]
-            if proven not in ([], [piece.hexdigest()]) or os.fstat(self._fd).st_size < end:
-                self.discard()
-                raise BadArchive(
-                    f"{self._path}: piece {number} changed on disk after it was written",
-                    remedy="Check the disk's health, then run again",
-                )
+    def _read_back(self, algorithms: Sequence[str], read: Callable[[int], None]) -> None:
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+
+        def told(count: int) -> None:
+            self._check()
+            read(count)
+
+        hashes = list(self._hashes.values())
+        changed = changed_pieces(self._fd, self.size, self._pieces, hashes, told)
+        if changed:
+            self._pieces.proven = {
+                number: sha256
+                for number, sha256 in self._pieces.proven.items()
+                if number not in changed
+            }
+            self._write_journal()
+            raise BadArchive(
+                f"{self._path}: piece {changed[0]} changed on disk after it was written",
+                found=f"{len(changed):,} such pieces",
+                remedy="Check the disk's health, then run again: it fetches these pieces anew",
+            )
         self._hashed = self.size
 
     def set_aside(self) -> Path:
         """Rename a complete file with wrong content, for a look at it, and begin with nothing."""
-        aside = self._path.with_suffix(".mismatch")
+        aside = aside_of(self._path)
         self._path.replace(aside)
-        self._journal.unlink(missing_ok=True)
-        os.close(self._fd)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.remote, self.size = None, 0
+        with self._guard:
+            os.close(self._fd)
+            self._fd = self._opened()
+        self.discard()
         return aside
 
     def discard(self) -> None:
         """Drop the partial file's content and journal."""
-        os.ftruncate(self._fd, 0)
-        self._journal.unlink(missing_ok=True)
-        self.remote, self.size = None, 0
+        with self._guard:
+            self._valid.clear()
+            self.remote, self._pieces = None, Pieces(MIN_PIECE, None, {})
+            self.size = self._hashed = 0
+            os.ftruncate(self._fd, 0)
+            self._journal.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove the journal after the file was published under its final name."""
         self._journal.unlink(missing_ok=True)
 
 
+def aside_of(path: Path) -> Path:
+    """Return where a partial file with wrong content is put."""
+    return path.with_suffix(".mismatch")
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove a partial file and its journal, once the archive itself stands."""
     path.unlink(missing_ok=True)
-    path.with_name(path.name + ".journal").unlink(missing_ok=True)
-
-
-def _read_journal(path: Path) -> tuple[RemoteFile, int, list[str]] | None:
-    """Return what is downloaded, the piece size and the finished pieces; None if unreadable.
-
-    Pieces end at the first line that is not a digest: it is torn, and so is all behind it.
-    """
-    try:
-        first, *lines = path.read_text().splitlines()
-        head = json.loads(first)
-        if head.pop("schema_version") != JOURNAL_SCHEMA:
-            return None
-        piece_bytes = int(head.pop("piece_bytes"))
-        remote = RemoteFile(**head)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not _MIN_PIECE <= piece_bytes <= _MAX_PIECE:
-        return None
-    return remote, piece_bytes, list(takewhile(_SHA256.fullmatch, lines))
-
-
-def _hashes() -> dict[str, hashlib._Hash]:
-    return {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
+    journal_of(path).unlink(missing_ok=True)

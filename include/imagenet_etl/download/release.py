@@ -6,13 +6,15 @@ import logging
 from dataclasses import replace
 
 from imagenet_etl import leases
+from imagenet_etl.archives.kinds import GZIP
 from imagenet_etl.archives.location import ArchiveRef
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.asked import Asked, asked_for
 from imagenet_etl.download.fetched import lock_key, part_of
-from imagenet_etl.download.notes import note_key_of, read_note, write_note
+from imagenet_etl.download.notes import Note, note_key_of, read_note, write_note
 from imagenet_etl.download.part import remove_leftovers
+from imagenet_etl.download.unpacked import leftovers, note_of_tar
 from imagenet_etl.errors import AlreadyRunning
 from imagenet_etl.storage import Storage
 
@@ -20,17 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def release_archive(build: Build, facts: ArchiveFacts, source: str | None = None) -> int:
-    """Delete a fetched archive and return how many bytes that freed.
+    """Delete a fetched archive, and the tar that it was unpacked to; return the freed bytes.
 
-    Its note stays, marked as released. What is used in place, or was put among the archives by
-    hand, is nobody's to delete, and while another run holds the archive nothing happens.
+    Their notes stay, marked as released. What is used in place, or was put among the archives by
+    hand, is nobody's to delete, but a tar that was made from it is. While another run holds the
+    archive nothing happens.
 
     Raises:
         ConfigError: There is no source that can be used.
         LeaseLost: Another run took the archive over in the meantime.
     """
     asked = asked_for(build, facts, source)
-    if asked.path is not None:
+    if asked.path is not None and _tar_of(build, asked) is None:
         return 0
     try:
         lease = leases.acquire(build.storage, lock_key(build, facts.name), build.owner)
@@ -39,7 +42,9 @@ def release_archive(build: Build, facts: ArchiveFacts, source: str | None = None
         return 0
     try:
         with leases.kept_alive(build.storage, lease):
-            return _release(build, asked, lease)
+            # The tar goes first: what tells whose it is must be the last to go.
+            freed = _release_tar(build, asked, lease)
+            return freed + (_release(build, asked, lease) if asked.path is None else 0)
     finally:
         lease.release()
 
@@ -69,11 +74,37 @@ def _release(build: Build, asked: Asked, lease: leases.Lease) -> int:
     if not note.is_ours:
         log.info("%s is kept: it was found there, not fetched", asked.key)
         return 0
-    lease.check()
-    # Marked first: whoever finds the file gone must learn from the note that this was meant.
-    write_note(storage, asked.note_key, replace(note, released=True))
-    storage.delete(asked.key)
+    freed = _delete(build, asked.note_key, note, lease)
     if (path := storage.local_path(asked.key)) is not None:
         remove_leftovers(part_of(path))
-    log.info("%s was let go: %s bytes are free again", asked.key, f"{note.archive.size:,}")
-    return note.archive.size
+    return freed
+
+
+def _release_tar(build: Build, asked: Asked, lease: leases.Lease) -> int:
+    note = _tar_of(build, asked)
+    if note is None or not note.archive.is_unchanged(build.storage) or not note.is_ours:
+        return 0
+    key = note.archive.location
+    freed = _delete(build, note_key_of(key), note, lease)
+    if (path := build.storage.local_path(key)) is not None:
+        for left in leftovers(path):
+            left.unlink(missing_ok=True)
+    return freed
+
+
+def _tar_of(build: Build, asked: Asked) -> Note | None:
+    """Return the note of the tar that was made from the archive that this run asks for."""
+    packed = read_note(build.storage, asked.note_key)
+    if packed is None or packed.archive.kind != GZIP or not asked.is_met_by(packed):
+        return None
+    return note_of_tar(build, asked, packed)
+
+
+def _delete(build: Build, note_key: str, note: Note, lease: leases.Lease) -> int:
+    lease.check()
+    # Marked first: whoever finds the file gone must learn from the note that this was meant.
+    write_note(build.storage, note_key, replace(note, released=True))
+    build.storage.delete(note.archive.location)
+    key, size = note.archive.location, note.archive.size
+    log.info("%s was let go: %s bytes are free again", key, f"{size:,}")
+    return size

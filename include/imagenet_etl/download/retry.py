@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ class TransientAnswer(Exception):
     Attributes:
         retry_after_s: What the server asked for.
         answered: Whether there was a server at all.
+        midway: Whether something had arrived before.
     """
 
     def __init__(self, reason: str, retry_after_s: float = 0.0, *, answered: bool = True) -> None:
         self.retry_after_s = retry_after_s
         self.answered = answered
+        self.midway = False
         super().__init__(reason)
 
 
@@ -53,7 +56,7 @@ class Patience:
         self._since = time.monotonic()
 
     def progressed(self, at: int) -> None:
-        """Note that the file is ``at`` bytes long now: if that is news, the budget starts anew.
+        """Note that ``at`` bytes of the file are there: if that is news, the budget starts anew.
 
         Bytes that arrive a second time are no progress, or a server that ignores ranges and drops
         every connection would be asked for ever.
@@ -61,8 +64,11 @@ class Patience:
         if at > self._furthest:
             self._furthest, self._failures, self._since = at, 0, time.monotonic()
 
-    def wait(self, url: str, failure: TransientAnswer) -> None:
+    def wait(self, url: str, failure: TransientAnswer, longest_s: float = math.inf) -> bool:
         """Sleep before the next attempt: a random part of the bound, so that clients spread out.
+
+        Returns:
+            Whether it did; False, at once, if that would have taken longer than ``longest_s``.
 
         Raises:
             SourceUnavailable: The wait would overdraw the budget.
@@ -82,8 +88,11 @@ class Patience:
                 found=f"{failure} (failure {self._failures}, nothing new for {idle:.0f} s{asked})",
                 remedy="Run again later: what has arrived is kept; or give another --source",
             )
+        if delay > longest_s:
+            return False
         log.warning("%s: %s; trying again in %.1f s", url, failure, delay)
         time.sleep(delay)
+        return True
 
 
 def retry_after_s(header: str) -> float:

@@ -5,9 +5,10 @@ Source: Amazon S3 API Reference, GetObject (Range, If-Match) and HeadObject.
 
 from __future__ import annotations
 
-import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -15,37 +16,32 @@ from botocore.exceptions import ClientError
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.build import Build
-from imagenet_etl.download.answers import StartOver, check_magic, check_size, until_complete
-from imagenet_etl.download.part import PartFile, RemoteFile
-from imagenet_etl.download.retry import Patience, TransientAnswer
+from imagenet_etl.download.answers import check_magic, check_size
+from imagenet_etl.download.journal import RemoteFile
+from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.retry import TransientAnswer
+from imagenet_etl.download.source import Answer, Span, StartOver
+from imagenet_etl.download.transfer import Job, Transfer
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import BadArchive, CloudUnavailable, EtlError
-from imagenet_etl.files import check_space
 from imagenet_etl.progress import Meter
 
-log = logging.getLogger(__name__)
 _REPLACED = {"412", "PreconditionFailed"}
 _BLOCK_BYTES = 1 << 20
 
 
-def fetch(build: Build, wanted: Wanted, part: PartFile, meter: Meter, patience: Patience) -> None:
-    """Complete ``part`` from the object.
+def fetch(build: Build, job: Job, meter: Meter) -> None:
+    """Complete the partial file from the object.
 
     Raises:
         CloudNotFound, AccessDenied, CloudError: It cannot be had.
         ChecksumMismatch, SourceError: It is not the archive.
         SourceChanged: It was replaced twice while it was downloaded.
-        SourceUnavailable: Nothing new arrived within the patience's budget.
+        SourceUnavailable: Nothing new arrived within the patience's budget, or in a slice.
+        StillPending: The slice is over.
     """
-    client = build.client("s3")
-
-    def attempt() -> None:
-        try:
-            _attempt(client, wanted, part, meter, patience)
-        except CloudUnavailable as error:
-            raise TransientAnswer(str(error), answered=False) from None
-
-    until_complete(attempt, wanted, part, patience)
+    source = _S3Source(build.client("s3"), job.wanted, job.part)
+    Transfer(source, job, meter).complete()
 
 
 def look(build: Build, wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:
@@ -78,30 +74,51 @@ def _head(client: Any, wanted: Wanted) -> RemoteFile:
     return RemoteFile(wanted.shown, head["ETag"], head["ContentLength"])
 
 
-def _attempt(client: Any, wanted: Wanted, part: PartFile, meter: Meter, patience: Patience) -> None:
-    remote = _head(client, wanted)
-    total = remote.total or 0
-    check_size(wanted, total)
-    if not total:
-        raise BadArchive(f"{wanted.shown} is empty", expected=f"the archive {wanted.name}")
-    if part.remote != remote:
-        if part.size and part.remote and part.remote.url == remote.url:
-            raise StartOver(f"its ETag went from {part.remote.validator} to {remote.validator}")
-        part.start(remote)
-    check_space(part.path.parent, total - part.size)
-    meter.restart(part.size)
-    if part.size == total:
-        return
-    bucket, key = parse_s3_uri(wanted.url)
-    span = {"Range": f"bytes={part.size}-", "IfMatch": remote.validator}
-    try:
-        with typed_aws_errors("GetObject", wanted.shown, passing=_REPLACED):
-            body = client.get_object(Bucket=bucket, Key=key, **span)["Body"]
-            for block in body.iter_chunks(_BLOCK_BYTES):
-                if not part.size:
-                    check_magic(wanted, block)
-                part.write(block)
-                meter.add(len(block), len(block))
-                patience.progressed(part.size)
-    except ClientError as error:
-        raise StartOver(f"its ETag is no longer {remote.validator}") from error
+class _S3Source:
+    """An object in a bucket."""
+
+    def __init__(self, client: Any, wanted: Wanted, part: PartFile) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._part = part
+
+    def begin(self) -> None:
+        """Look what is there, and begin with it unless it is what was begun before."""
+        try:
+            remote = _head(self._client, self._wanted)
+        except CloudUnavailable as error:
+            raise TransientAnswer(str(error), answered=False) from None
+        check_size(self._wanted, remote.total)
+        if not remote.total:
+            expected = f"the archive {self._wanted.name}"
+            raise BadArchive(f"{self._wanted.shown} is empty", expected=expected)
+        known = self._part.remote
+        if known == remote:
+            return
+        if self._part.size and known and known.url == remote.url:
+            raise StartOver(f"its ETag went from {known.validator} to {remote.validator}")
+        self._part.start(remote)
+
+    @contextmanager
+    def ask(self, span: Span | None) -> Iterator[Answer]:
+        """Ask for a range of the version that was begun."""
+        remote = self._part.remote
+        assert remote is not None
+        span = span or Span(0, None)
+        bucket, key = parse_s3_uri(self._wanted.url)
+        pinned = {"Range": span.header, "IfMatch": remote.validator}
+        try:
+            with typed_aws_errors("GetObject", self._wanted.shown, passing=_REPLACED):
+                body = self._client.get_object(Bucket=bucket, Key=key, **pinned)["Body"]
+                with closing(body):
+                    yield Answer(self._blocks(body, span), span.end or remote.total)
+        except CloudUnavailable as error:
+            raise TransientAnswer(str(error), answered=False) from None
+        except ClientError as error:
+            raise StartOver(f"its ETag is no longer {remote.validator}") from error
+
+    def _blocks(self, body: Any, span: Span) -> Iterator[bytes]:
+        for number, block in enumerate(body.iter_chunks(_BLOCK_BYTES)):
+            if not (number or span.at):
+                check_magic(self._wanted, block)
+            yield block

@@ -15,6 +15,7 @@ from tests.support.downloads import (
     OTHER,
     SHA256,
     Run,
+    append,
     archive_bytes,
     quick,
 )
@@ -22,8 +23,10 @@ from tests.support.moto_server import MotoServer
 
 from imagenet_etl.download import s3
 from imagenet_etl.download.archive import noted, upstream_changed, verified_archive
+from imagenet_etl.download.journal import RemoteFile, read_journal
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.release import release_archive
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     AccessDenied,
@@ -75,6 +78,9 @@ class Cut:
 
         yield self.body.read(self.at)
         raise ResponseStreamingError(error="connection broken")
+
+    def close(self) -> None:
+        self.body.close()
 
 
 @pytest.fixture
@@ -131,8 +137,8 @@ def test_object_replaced_midway_is_begun_anew(run: Run, bucket: Bucket) -> None:
 
 def test_part_of_another_object_is_begun_anew(run: Run, bucket: Bucket) -> None:
     with PartFile(run.part) as part:
-        part.start(s3.RemoteFile(URL, '"another"', len(CONTENT)))
-        part.write(OTHER[: 2 * MIB])
+        part.start(RemoteFile(URL, '"another"', len(CONTENT)))
+        append(part, OTHER[: 2 * MIB])
     fetched(run, bucket)
     run.assert_complete()
     assert bucket.ranges == ["bytes=0-"]
@@ -175,7 +181,7 @@ def test_size_is_compared_before_a_byte_is_fetched(bucket: Bucket, tmp_path: Pat
     wanted = Wanted("a.zip", URL, "zip", len(CONTENT) + 1)
     build = Run(tmp_path).build(URL, aws=lambda service: bucket)
     with PartFile(tmp_path / "a.part") as part, pytest.raises(ChecksumMismatch, match="size"):
-        s3.fetch(build, wanted, part, Meter("a", 0, "B"), quick())
+        s3.fetch(build, Job(wanted, part, quick()), Meter("a", 0, "B"))
     assert bucket.ranges == []
 
 
@@ -260,3 +266,51 @@ def test_released_object_is_fetched_again(run: Run, bucket: Bucket) -> None:
     assert release_archive(build, FACTS) == len(CONTENT)
     assert noted(build, FACTS, released_ok=True) is not None
     assert fetched(run, bucket) == len(CONTENT)
+
+
+BIG = archive_bytes(31, 8 * MIB + 5)
+
+
+@pytest.fixture
+def big(bucket: Bucket) -> Bucket:
+    """A bucket with an object of nine pieces."""
+    bucket.put(BIG)
+    return bucket
+
+
+def test_large_object_is_fetched_in_ranges(run: Run, big: Bucket) -> None:
+    assert fetched(run, big) == len(BIG)
+    run.assert_complete(BIG)
+    assert set(big.ranges) == {
+        f"bytes={at}-{min(at + MIB, len(BIG)) - 1}" for at in range(0, len(BIG), MIB)
+    }
+    assert len(big.ranges) == 9
+
+
+def test_range_of_an_object_that_breaks_off_goes_on(run: Run, big: Bucket) -> None:
+    big.cuts = [1000, MIB, 0, 70_000]
+    assert fetched(run, big) == len(BIG)
+    run.assert_complete(BIG)
+
+
+def test_large_object_that_is_replaced_midway_is_begun_anew(run: Run, big: Bucket) -> None:
+    newer = archive_bytes(32, len(BIG))
+    big.before_get = [lambda: None] * 4 + [lambda: big.put(newer)]
+    fetched(run, big)
+    run.assert_complete(newer)
+
+
+def test_finished_ranges_of_a_killed_download_are_kept(run: Run, big: Bucket) -> None:
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    big.before_get = [lambda: None] * 6 + [killed]
+    with pytest.raises(KeyboardInterrupt):
+        fetched(run, big)
+    run.assert_nothing()
+    journal = read_journal(run.journal)
+    assert journal is not None
+    assert fetched(run, big) == len(BIG) - sum(
+        min(MIB, len(BIG) - number * MIB) for number in journal.proven
+    )
+    run.assert_complete(BIG)

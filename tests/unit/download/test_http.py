@@ -9,6 +9,7 @@ from tests.support.fault_server import Answer, FaultServer
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
+from imagenet_etl.download.transfer import Job
 from imagenet_etl.errors import (
     ChecksumMismatch,
     ConfigError,
@@ -36,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 def get(wanted: Wanted, path: Path, budget_s: float = 5.0) -> Meter:
     meter = Meter("a", 0, "B")
     with PartFile(path) as part:
-        fetch(wanted, part, meter, Patience(budget_s=budget_s, base_s=0.001))
+        fetch(Job(wanted, part, Patience(budget_s=budget_s, base_s=0.001)), meter)
     return meter
 
 
@@ -90,7 +91,7 @@ def test_patience_starts_with_the_download(server: FaultServer, path: Path) -> N
     patience = Patience(budget_s=5.0, base_s=0.001)
     patience._since -= 100.0  # it was made long before, while another run held the archive
     with PartFile(path) as part:
-        fetch(Wanted("a", server.url, "zip"), part, Meter("a", 0, "B"), patience)
+        fetch(Job(Wanted("a", server.url, "zip"), part, patience), Meter("a", 0, "B"))
     assert path.read_bytes() == CONTENT
 
 
@@ -195,10 +196,11 @@ def test_other_url_does_not_continue_the_part(server: FaultServer, path: Path) -
     server.script = [Answer(cut_at=99_999), Answer(status=404)]
     with PartFile(path) as part:
         with pytest.raises(SourceNotFound):
-            fetch(Wanted("a", server.url, "zip"), part, Meter("a", 0, "B"), Patience(base_s=0.001))
+            job = Job(Wanted("a", server.url, "zip"), part, Patience(base_s=0.001))
+            fetch(job, Meter("a", 0, "B"))
         assert part.size == 99_999
         mirror = Wanted("a", server.url_at("localhost"), "zip")
-        fetch(mirror, part, Meter("a", 0, "B"), Patience())
+        fetch(Job(mirror, part, Patience()), Meter("a", 0, "B"))
     assert server.requests[-1].headers["Range"] is None
     assert path.read_bytes() == CONTENT
 

@@ -100,6 +100,14 @@ def test_many_failures_in_a_row_do_not_overflow(slept: list[float]) -> None:
     assert len(slept) == 1100
 
 
+def test_wait_that_would_take_too_long_is_not_begun(slept: list[float]) -> None:
+    patience = Patience(budget_s=100.0)
+    assert not patience.wait("url", TransientAnswer("HTTP 429", 40.0), longest_s=39.0)
+    assert slept == []
+    assert patience.wait("url", TransientAnswer("HTTP 429", 38.0), longest_s=39.0)
+    assert slept == [38.0]
+
+
 def test_address_without_a_server_is_given_up_sooner(slept: list[float]) -> None:
     patience = Patience(budget_s=600.0, first_budget_s=10.0)
     silence = TransientAnswer("name not known", 4.0, answered=False)

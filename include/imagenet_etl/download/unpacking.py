@@ -1,0 +1,210 @@
+"""Unpack gzipped tars that no memory holds.
+
+A deflate stream has no place to resume from, so unpacking that is interrupted starts over, and what
+it had written is removed. It ends with the check of gzip's own CRC and length. While it runs, the
+archive's lease is held, so that no other run does the same or lets the archive go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from imagenet_etl import leases
+from imagenet_etl.archives.gunzip import FEED_BYTES, Gunzip
+from imagenet_etl.archives.kinds import TAR
+from imagenet_etl.build import Build
+from imagenet_etl.download.asked import Asked
+from imagenet_etl.download.fetched import lock_key
+from imagenet_etl.download.in_place import looked_at
+from imagenet_etl.download.notes import Note, note_key_of, read_note, write_note
+from imagenet_etl.download.unpacked import digests_of, leftovers, note_of_tar, tar_key
+from imagenet_etl.errors import (
+    AlreadyRunning,
+    ArchiveChanged,
+    BadArchive,
+    ConfigError,
+    SourceBusy,
+    UnsafeMember,
+)
+from imagenet_etl.files import check_space, fsync_file, fsync_folder, hash_file, make_folders
+from imagenet_etl.progress import metered
+from imagenet_etl.storage import Stat, open_local
+from imagenet_etl.streams import HashedFile
+
+log = logging.getLogger(__name__)
+MAX_RATIO = 100
+"""A tar of images does not shrink to a hundredth; what unpacks to more would fill the disk."""
+
+_WAIT_FOR_OTHER_S = 600.0
+_POLL_S = 1.0
+
+
+def unpacked(build: Build, asked: Asked, packed: Note) -> Note:
+    """Return the note of the tar that an archive holds, unpacking it if that is not there.
+
+    Args:
+        build: The run.
+        asked: The archive.
+        packed: Its own note, just verified.
+
+    Raises:
+        BadArchive: The archive is truncated or damaged, or holds no tar.
+        UnsafeMember: It unpacks to more than ``MAX_RATIO`` times its size.
+        NotEnoughSpace: There is no room for the tar.
+        ConfigError: A file that nobody vouches for bears the tar's name.
+        SourceBusy: Another run is unpacking it, or let the archive go in this moment.
+    """
+    key = tar_key(build, asked)
+    path = build.storage.local_path(key)
+    if path is None:
+        raise ConfigError("unpacking needs a data folder on this machine")
+    with _only_unpacker(build, asked.facts.name) as (lease, heartbeat):
+        note = _there(build, asked, packed, path)
+        if note is None:
+            _make_room(build, packed, path)
+            part = path.with_name(f"{path.name}.{lease.fence}.part")
+            note = _unpack(build, asked, packed, part, heartbeat)
+            lease.check()
+            # The note comes first, since it vouches for nothing until a file of that size and
+            # time bears the name: so a crash never leaves a tar that nothing vouches for.
+            write_note(build.storage, note_key_of(key), note)
+            build.storage.publish(key, part)
+        for left in leftovers(path):
+            left.unlink(missing_ok=True)
+    return note
+
+
+def _there(build: Build, asked: Asked, packed: Note, path: Path) -> Note | None:
+    """Return the note of the tar if it is there; what bears its name and is stale is removed.
+
+    Raises:
+        ConfigError: What bears its name was never unpacked here.
+    """
+    storage, key = build.storage, tar_key(build, asked)
+    note = note_of_tar(build, asked, packed)
+    if note is not None and not note.released and not note.archive.is_unchanged(storage):
+        for part in leftovers(path):
+            if replace(note.archive, location=str(part)).is_unchanged(storage):
+                storage.delete(key)
+                storage.publish(key, part)  # a crash came between its note and its name
+                return note
+    now = storage.stat(key)
+    if now is None:
+        return None
+    if read_note(storage, note_key_of(key)) is None:
+        raise ConfigError(
+            f"{path} is there already, and nothing proves that it was unpacked from {asked.shown}",
+            remedy=f"Use it with --source {asked.facts.name}={path}, or remove it",
+        )
+    if note is not None and note.archive.size == now.size:
+        is_same = note.archive.tag == now.tag or hash_file(path, "sha256")["sha256"] == note.sha256
+        if is_same:
+            kept = replace(note, released=False, archive=replace(note.archive, tag=now.tag))
+            if kept != note:
+                write_note(storage, note_key_of(key), kept)
+            return kept
+    log.info("download %s: %s is not what was unpacked, so that is done again", key, path)
+    storage.delete(key)
+    return None
+
+
+def _make_room(build: Build, packed: Note, path: Path) -> None:
+    """Remove what an interrupted run left, and see whether the disk can take the tar.
+
+    A gzip file tells its length modulo 4 GiB alone. Images hardly shrink, so its own is as good.
+    """
+    if not packed.archive.is_unchanged(build.storage):
+        raise SourceBusy(
+            f"{packed.archive.location} was let go or changed before it could be unpacked",
+            remedy="Run again",
+        )
+    make_folders(path.parent)
+    for left in leftovers(path):
+        left.unlink(missing_ok=True)
+    check_space(path.parent, packed.archive.size)
+
+
+def _unpack(
+    build: Build, asked: Asked, packed: Note, part: Path, heartbeat: leases.Heartbeat
+) -> Note:
+    """Write the tar and return its note; nothing is left of one that cannot be completed.
+
+    Raises:
+        BadArchive: The archive is truncated or damaged, or holds no tar.
+    """
+    log.info("download %s: unpacking it to %s", packed.archive.name, part)
+    file = HashedFile(part, large=True)
+    try:
+        for piece in _pieces(build, packed):
+            heartbeat.check()
+            file.write(piece)
+            if file.size > MAX_RATIO * packed.archive.size:
+                raise UnsafeMember(
+                    f"{packed.archive.name} unpacks to too much",
+                    expected=f"at most {MAX_RATIO} times its {packed.archive.size:,} bytes",
+                )
+        digests = digests_of(file.close().sha256, packed)
+        ref = looked_at(packed.archive.name, tar_key(build, asked), part)
+        if ref.kind != TAR:
+            raise BadArchive(f"{ref.name} does not hold a tar", expected=TAR, found=ref.kind)
+        fsync_file(part)
+        fsync_folder(part.parent)
+    except BaseException:
+        file.discard()
+        raise
+    return Note(ref, packed.source, digests, mark=packed.mark, fetched=True)
+
+
+def _pieces(build: Build, packed: Note) -> Iterator[bytes]:
+    """Yield what the archive unpacks to.
+
+    Raises:
+        ArchiveChanged: Somebody writes to it.
+    """
+    ref = packed.archive
+    path = build.storage.local_path(ref.location) if ref.location[0] != "/" else Path(ref.location)
+    assert path is not None
+    gunzip = Gunzip(ref.name)
+    with open_local(path) as file, metered(f"unpack {ref.name}", ref.size, "B") as meter:
+        for block in file.blocks():
+            for at in range(0, len(block), FEED_BYTES):
+                yield from gunzip.feed(bytes(block[at : at + FEED_BYTES]))
+            meter.add(len(block), len(block))
+        gunzip.finish()
+        if file.current_stat() != Stat(ref.size, ref.tag):
+            raise ArchiveChanged(
+                f"{path} changed while it was unpacked", remedy="Run again when it is at rest"
+            )
+
+
+@contextmanager
+def _only_unpacker(build: Build, name: str) -> Iterator[tuple[leases.Lease, leases.Heartbeat]]:
+    """Hold the archive's lease, the one under which it is fetched and let go.
+
+    Raises:
+        SourceBusy: Another run still holds it after ten minutes.
+    """
+    try:
+        lease = leases.acquire_patiently(
+            build.storage,
+            lock_key(build, name),
+            build.owner,
+            wait_s=_WAIT_FOR_OTHER_S,
+            pause_s=_POLL_S,
+            notice=f"another run is at work on {name}; waiting for it",
+        )
+    except AlreadyRunning as error:
+        raise SourceBusy(
+            f"another run is still unpacking {name}",
+            found=error.found,
+            remedy="The tar will be used as soon as it is complete: run again later",
+        ) from error
+    try:
+        with leases.kept_alive(build.storage, lease) as heartbeat:
+            yield lease, heartbeat
+    finally:
+        lease.release()
