@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from imagenet_etl.samples import LAYOUTS, SAMPLES, SampleSize
+from imagenet_etl.samples import FALL11_LAYOUTS, LAYOUTS, SAMPLES, WINTER21_LAYOUTS, SampleSize
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +24,19 @@ def add_sample(commands: Any) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="the archive to write; of ilsvrc2012 a folder for all that belongs to it",
+        help="the archive to write; a folder for all of ilsvrc2012, or for a layout of many files",
     )
     add(
         "--layout",
-        choices=LAYOUTS,
-        default=LAYOUTS[0],
-        help="of ilsvrc2012: the publisher's archives, an unpacked tree, or Kaggle's "
-        "(default: %(default)s)",
+        choices=tuple(dict.fromkeys((*LAYOUTS, *FALL11_LAYOUTS))),
+        metavar="LAYOUT",
+        help=f"of ilsvrc2012: {', '.join(LAYOUTS)}; of fall11: {', '.join(FALL11_LAYOUTS)}; "
+        f"of winter21: {', '.join(WINTER21_LAYOUTS)} (default: the first)",
     )
     add("--images", type=Path, metavar="DIR_OR_TAR", help="images to use, generated ones if absent")
     for name, value, text in (
         ("classes", size.classes, ""),
-        ("train", size.train, "training images a class "),
+        ("train", size.train, "training images a class; of fall11 and winter21, of the largest "),
         ("val", size.val, "validation images a class "),
         ("test", size.test, "unlabelled images in all, where the layout has any "),
     ):
@@ -47,5 +47,6 @@ def add_sample(commands: Any) -> None:
 
 def _sample(args: argparse.Namespace) -> None:
     size = SampleSize(args.classes, args.train, args.val, args.test)
-    SAMPLES[args.dataset](args.out, args.images, size, stored=args.stored, layout=args.layout)
+    layout = {} if args.layout is None else {"layout": args.layout}
+    SAMPLES[args.dataset](args.out, args.images, size, stored=args.stored, **layout)
     log.info("%s is there", args.out)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
-import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,17 +13,16 @@ from pathlib import Path
 
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.labels.devkit import Synset
-from imagenet_etl.samples.content import Content, SampleImage, content_of
+from imagenet_etl.samples.content import Content, content_of
 from imagenet_etl.samples.devkit import ROOT, devkit_files
 from imagenet_etl.samples.images import SampleSize, new_file, new_folder
 from imagenet_etl.samples.kaggle import Add, write_kaggle
+from imagenet_etl.samples.tars import EPOCH, add_file, add_folder, new_tar, tar_of
 
 LAYOUTS = ("archives", "tree", "tree-by-class", "kaggle", "kaggle-zip")
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
 DEVKIT = f"{ROOT}.tar.gz"
-_EPOCH = 1_340_000_000
-"""June 2012, when the official archives were made."""
 _ZIP_EPOCH = (2012, 6, 18, 0, 0, 0)
 
 
@@ -105,14 +103,15 @@ def _check_options(size: SampleSize, layout: str, *, stored: bool) -> None:
 
 def _write_archives(content: Content, folder: Path) -> None:
     with ExitStack() as stack:
-        train, val = (stack.enter_context(_new_tar(folder / name)) for name in (TRAIN, VAL))
+        train, val = (stack.enter_context(new_tar(folder / name)) for name in (TRAIN, VAL))
         images = content.files(test=False)
         for (split, wnid), some in groupby(images, lambda image: (image.split, image.wnid)):
             if split == "val":
                 for image in some:
-                    _add(val, image.name, image.data)
+                    add_file(val, image.name, image.data)
             else:
-                _add(train, f"{wnid}.tar", _class_tar(some))
+                class_tar = tar_of((image.name, image.data) for image in some)
+                add_file(train, f"{wnid}.tar", class_tar)
     files = devkit_files(content.synsets, content.val, content.size.train)
     (folder / DEVKIT).write_bytes(_devkit_tar(files))
 
@@ -127,37 +126,16 @@ def _write_tree(content: Content, add: Add, *, by_class: bool) -> None:
             add(f"{ROOT}/{name}", data)
 
 
-def _class_tar(images: Iterable[SampleImage]) -> bytes:
-    out = io.BytesIO()
-    with _new_tar(out) as tar:
-        for image in images:
-            _add(tar, image.name, image.data)
-    return out.getvalue()
-
-
 def _devkit_tar(files: dict[str, bytes]) -> bytes:
     plain, out = io.BytesIO(), io.BytesIO()
-    with _new_tar(plain) as tar:
+    with new_tar(plain) as tar:
         for folder in (ROOT, f"{ROOT}/data"):
-            info = tarfile.TarInfo(folder)
-            info.type, info.mode, info.mtime = tarfile.DIRTYPE, 0o755, _EPOCH
-            tar.addfile(info)
+            add_folder(tar, folder)
         for name, data in files.items():
-            _add(tar, f"{ROOT}/{name}", data)
-    with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=_EPOCH) as packed:
+            add_file(tar, f"{ROOT}/{name}", data)
+    with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=EPOCH) as packed:
         packed.write(plain.getvalue())
     return out.getvalue()
-
-
-def _new_tar(out: Path | io.BytesIO) -> tarfile.TarFile:
-    file, name = (out, None) if isinstance(out, io.BytesIO) else (None, out)
-    return tarfile.open(name, "w", file, format=tarfile.USTAR_FORMAT)
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mtime = len(data), _EPOCH
-    tar.addfile(info, io.BytesIO(data))
 
 
 def _folder_adder(root: Path) -> Add:
