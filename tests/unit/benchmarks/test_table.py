@@ -66,7 +66,7 @@ def test_the_time_without_untar_has_a_column_of_its_own(page):
 
 
 def test_figures_that_miss_their_aim_say_so(page):
-    rows = [figures._figure("a", "1", "2", False), figures._figure("b", "3", "2", True)]
+    rows = [figures.figure("a", "1", "2", False), figures.figure("b", "3", "2", True)]
     table.keep("index", rows, ABOUT | {"versions": {}})
     lines = table.tables(table.kept()).splitlines()
     assert "| a | 1 | 2 | missed |" in lines
