@@ -26,7 +26,8 @@ _MB = 1e6
 Figure = dict[str, Any]
 
 
-def _figure(title: str, found: str, aim: str, reached: bool) -> Figure:
+def figure(title: str, found: str, aim: str, reached: bool) -> Figure:
+    """Return a row of the table of figures."""
     return {"title": title, "found": found, "aim": aim, "reached": reached}
 
 
@@ -45,7 +46,7 @@ def one_shard(tar: TrainTar, runs: int) -> list[Figure]:
                 say(f"one_shard: {words}, {shards} shards {found[-1]:.1f} s")
         ratio = statistics.median(seconds[16]) / statistics.median(seconds[1])
         title = f"speed with `--shards 1` against `--shards 16`, {words}"
-        rows.append(_figure(title, f"{ratio:.2f}", "0.7", ratio >= 0.7))
+        rows.append(figure(title, f"{ratio:.2f}", "0.7", ratio >= 0.7))
     return rows
 
 
@@ -62,10 +63,10 @@ def index(_: TrainTar, runs: int) -> list[Figure]:
         speed = members / medians[members]
         peak = max(report["peak_bytes"] for report in reports) / _MB
         title = f"index of {members:,} members, one core, peak memory {peak:,.0f} MB"
-        rows.append(_figure(title, f"{speed:,.0f} members/s", "150,000", speed >= 150_000))
+        rows.append(figure(title, f"{speed:,.0f} members/s", "150,000", speed >= 150_000))
     growth = medians[_MANY] / medians[_FEW]
     title = f"time for {_MANY:,} members against {_FEW:,}"
-    return [*rows, _figure(title, f"{growth:.1f}", "at most 11", growth <= 11)]
+    return [*rows, figure(title, f"{growth:.1f}", "at most 11", growth <= 11)]
 
 
 def _index_once(archive: Path) -> Any:
@@ -93,7 +94,7 @@ def worker_memory(tar: TrainTar, _: int) -> list[Figure]:
         found = cost.workers_peak_bytes / _MB
         kind = words.rpartition(" ")[0] if words[-1].isdigit() else words
         title = f"largest packing process, {images:,} images {kind}"
-        rows.append(_figure(title, f"{found:,.0f} MB", "at most 250", 0 < found <= 250))
+        rows.append(figure(title, f"{found:,.0f} MB", "at most 250", 0 < found <= 250))
     return rows
 
 
@@ -125,7 +126,7 @@ def bytes_written(tar: TrainTar, _: int) -> list[Figure]:
         ratio = run_side(side, tar).written_bytes / sizes[0]
         say(f"bytes_written: {words} {ratio:.3f}")
         title = f"bytes written for a byte of the version, {words}"
-        rows.append(_figure(title, f"{ratio:.3f}", f"at most {aim}", ratio <= aim))
+        rows.append(figure(title, f"{ratio:.3f}", f"at most {aim}", ratio <= aim))
     return rows
 
 

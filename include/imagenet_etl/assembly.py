@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 
 from imagenet_etl.errors import RecordError
 from imagenet_etl.joining import NewTree, join_segments
@@ -18,7 +19,8 @@ from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
 from imagenet_etl.records.table import LOOSE_FILES, RECORDS
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place, Result
-from imagenet_etl.tables import read_table, write_batches
+from imagenet_etl.tables import read_table, row_groups, write_batches
+from imagenet_etl.val_split import VAL_FILE
 
 LISTED = 1000
 """The manifest names this many repaired images; ``repaired.tsv`` names all."""
@@ -49,6 +51,7 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
     bad = [item for receipt in receipts for item in receipt["quarantined"]]
     repaired = [item for receipt in receipts for item in receipt["repaired"]]
     _add_texts(tree, bad, repaired)
+    _add_val_images(tree)
     plan = place.done["plan_shards"]
     left_out = {k: v for k, v in plan.counts.items() if k.startswith("left_out_")}
     return Result(
@@ -56,7 +59,11 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
         | left_out
         | {"classes": len(plan.facts["classes"]), "bytes_written_twice": tree.written_twice},
         outputs=tuple(sorted(tree.outputs, key=lambda output: output.name)),
-        facts={"repaired": repaired[:LISTED], "class_counts": class_counts},
+        facts={
+            "repaired": repaired[:LISTED],
+            "class_counts": class_counts,
+            "short_classes": _short_classes(plan.facts["planned"], class_counts),
+        },
         quarantined=tuple(bad),
         base=tree.base,
         identity=place.digest,  # the version is named after it, whatever its bytes
@@ -68,8 +75,9 @@ def _count(segments: list[Segment], receipts: Receipts) -> dict[str, int]:
     for segment, receipt in zip(segments, receipts, strict=True):
         for name, value in receipt["counts"].items():
             counts[name] = counts.get(name, 0) + value
-        split = f"{segment.split}_packed"
-        counts[split] = counts.get(split, 0) + receipt["counts"]["packed"]
+        for name, value in (("planned", segment.records), ("packed", receipt["counts"]["packed"])):
+            split = f"{segment.split}_{name}"
+            counts[split] = counts.get(split, 0) + value
     if counts["packed"] + counts["quarantined"] != counts["expected"]:
         raise RecordError(
             "images were lost while packing",
@@ -98,6 +106,19 @@ def _add_records(tree: NewTree, segments: list[Segment]) -> dict[str, dict[str, 
     for (split, wnid), count in sorted(counts.items()):
         by_split.setdefault(split, {})[wnid] = count
     return by_split
+
+
+def _short_classes(
+    planned: dict[str, dict[str, int]], packed: dict[str, dict[str, int]]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Return, by split and wnid, the two counts of each class where they differ."""
+    short: dict[str, dict[str, dict[str, int]]] = {}
+    for split, classes in planned.items():
+        for wnid, count in classes.items():
+            found = packed.get(split, {}).get(wnid, 0)
+            if found != count:
+                short.setdefault(split, {})[wnid] = {"planned": count, "packed": found}
+    return short
 
 
 def _counted(tables: Iterable[pa.Table], counts: Counter[tuple[str, str]]) -> Iterator[pa.Table]:
@@ -132,13 +153,20 @@ def _add_classes(tree: NewTree, splits: Iterable[str]) -> None:
         for label, one in enumerate(classes)
     ]
     tree.add_text("classes.tsv", "label\twnid\tilsvrc_id\tnames\n" + "".join(lines))
+    dropped = place.done["filter_classes"].facts["dropped"]
+    if dropped:
+        # In a file of their own: they have no label, and readers count the lines of the other.
+        lines = [f"{one['wnid']}\t{one['images']}\n" for one in dropped]
+        tree.add_text("dropped_classes.tsv", "wnid\timages\n" + "".join(lines))
     if any(one["names"] for one in classes):
         # Caffe's own list: line n names the class with label n.
         lines = [f"{one['wnid']} {one['names']}\n" for one in classes]
         tree.add_text("synset_words.txt", "".join(lines))
-    labelled = place.done["restructure_val"]
-    if "imagefolder" in place.build.settings.outputs and any(
-        output.name == META_BIN for output in labelled.outputs
+    labelled = place.done.get("restructure_val")
+    if (
+        labelled
+        and "imagefolder" in place.build.settings.outputs
+        and any(output.name == META_BIN for output in labelled.outputs)
     ):
         content = place.build.storage.read(labelled.key_of(META_BIN)) or b""
         for folder in ("", *(f"{split}/" for split in splits)):
@@ -154,6 +182,22 @@ def _add_texts(tree: NewTree, bad: list[dict[str, Any]], repaired: list[dict[str
     side_files = read_side_files(place.build, place.done["download"], place.done["untar"])
     for path, content in sorted(side_files.items()):
         tree.add_text(f"annotations/{path}", content)
+
+
+def _add_val_images(tree: NewTree) -> None:
+    """Write which training images became validation images, as ``val_images.tsv``."""
+    drawn = tree.place.done.get("split_val")
+    if drawn is None or not drawn.outputs:
+        return
+    path = tree.place.scratch()
+    plain = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
+    with path.open("wb") as file:
+        file.write(b"wnid\tfile_name\n")
+        for table in row_groups(
+            tree.place.build.storage, drawn.key_of(VAL_FILE), ["wnid", "file_name"]
+        ):
+            csv.write_csv(table, file, plain)
+    tree.add("val_images.tsv", path)
 
 
 def _one_line(text: str) -> str:

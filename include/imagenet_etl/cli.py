@@ -30,6 +30,7 @@ from imagenet_etl.errors import (
     TransientError,
 )
 from imagenet_etl.leases import Owner
+from imagenet_etl.lists import write_lists
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.packing import WORKER
 from imagenet_etl.pipeline import (
@@ -41,6 +42,7 @@ from imagenet_etl.pipeline import (
     run_stage,
 )
 from imagenet_etl.pool import workers_ready
+from imagenet_etl.preflight.report import preflight_lines
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.selection import parse_group
 from imagenet_etl.verify import verify_folder
@@ -104,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     register = commands.add_parser("publish", help="enter the verified version into the registry")
     add_settings(register)
     register.set_defaults(run=_publish_command)
+    summary = "tell the room and the hours that a dataset will take; nothing is written"
+    preflight = commands.add_parser("preflight", help=summary, description=summary)
+    add_settings(preflight)
+    preflight.set_defaults(run=_preflight)
+    summary = "write what plan_shards has planned as im2rec's list files"
+    lists = commands.add_parser("lists", help=summary, description=summary)
+    add_settings(lists)
+    lists.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    lists.set_defaults(run=_lists)
     add_sample(commands)
     return parser
 
@@ -153,6 +164,15 @@ def _publish(build: Build) -> None:
 def _publish_command(args: argparse.Namespace) -> None:
     with _build(args).locked() as build:
         _publish(build)
+
+
+def _preflight(args: argparse.Namespace) -> None:
+    print("\n".join(preflight_lines(_build(args))))
+
+
+def _lists(args: argparse.Namespace) -> None:
+    files = write_lists(_build(args), args.out)
+    logging.getLogger("imagenet_etl").info("%s has %s list files", args.out, f"{files:,}")
 
 
 def _one_stage(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from imagenet_etl.config import (
     FORMATS,
     KEEP_ARCHIVES,
     LABEL_ORDERS,
+    SHUFFLES,
     Settings,
 )
 from imagenet_etl.datasets import DATASETS, facts_of
@@ -80,10 +81,12 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "share its lock and may run at once",
     )
     _add_number(group, "workers", 0, "packing processes; 0 for one a core")
+    _add_number(group, "connections", 4, "ranges of an archive that are fetched at once")
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("labels").add_argument
+    group = parser.add_argument_group("labels")
+    add = group.add_argument
     add(
         "--label-order",
         choices=LABEL_ORDERS,
@@ -103,6 +106,18 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
             metavar="WNID",
             help=f"{text}; may be given several times",
         )
+    _add_number(
+        group,
+        "min-images-per-class",
+        0,
+        "leave classes with fewer training images out, unless they are kept by name",
+    )
+    _add_number(
+        group,
+        "val-images-per-class",
+        0,
+        "training images of each class that become validation images, where there are none",
+    )
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
@@ -130,15 +145,29 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images that may be quarantined (default: 0.01 %%, at least 1)",
     )
+    _add_number(group, "max-bad-classes", 0, "class tars that may be missing, empty or damaged")
 
 
 def _add_records(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("records")
     add = group.add_argument
     add("--format", action="append", dest="formats", metavar="FORMAT[:IMAGES]", help=_FORMAT_HELP)
-    _add_number(group, "shards", 0, "training shards; 0 for one a segment", "--chunks")
-    _add_number(group, "val-shards", 1, "validation shards")
-    _add_number(group, "seed", 100, "seed of the shuffle")
+    _add_number(group, "shards", 0, "training shards; 0 leaves it to --shard-mib", "--chunks")
+    _add_number(group, "val-shards", 1, "validation shards; 0 leaves it to --shard-mib")
+    _add_number(
+        group,
+        "shard-mib",
+        0,
+        "target size of a shard in MiB of images as they are in the archive; 0 for a segment each",
+    )
+    add(
+        "--shuffle",
+        choices=SHUFFLES,
+        default="global",
+        help="shuffle all records as im2rec does, blocks of neighbours (for disks that seek), or "
+        "none (default: %(default)s)",
+    )
+    _add_number(group, "seed", 100, "seed of the shuffle and of drawn validation images")
     add(
         "--train-ratio",
         type=float,
@@ -168,15 +197,18 @@ def _add_records(parser: argparse.ArgumentParser) -> None:
 def _add_number(
     group: argparse._ArgumentGroup, name: str, default: int, text: str, *aliases: str
 ) -> None:
-    low, high = BOUNDS[name.replace("-", "_")]
+    setting = name.replace("-", "_")
+    low, high = BOUNDS[setting]
     bounds = f"{low} to {high}" if high < 2**31 else f"{low} or more"
+    of_datasets = [f", {name} {facts.defaults[setting]}" for name, facts in DATASETS.items()
+                   if setting in facts.defaults]  # fmt: skip
     group.add_argument(
         f"--{name}",
         *aliases,
         type=int,
-        default=default,
+        default=None if of_datasets else default,
         metavar="N",
-        help=f"{text}; {bounds} (default: {default})",
+        help=f"{text}; {bounds} (default: {default}{''.join(of_datasets)})",
     )
 
 
@@ -192,8 +224,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
             "--data-dir is missing", remedy="Give the folder that is to hold the data"
         )
     named = {item.name for item in fields(Settings)} & vars(args).keys()
+    given = {name: getattr(args, name) for name in named if getattr(args, name) is not None}
     return Settings(
-        **{name: getattr(args, name) for name in named}
+        **facts_of(args.dataset).defaults
+        | given
         | {
             "data_dir": _absolute(data_dir),
             "sources": _sources(args.dataset, args.source),

@@ -260,7 +260,7 @@ class LeaseLost(TransientError):
 
 
 class StillPending(TransientError):
-    """Something at AWS is under way; ask again later."""
+    """Something is under way, at AWS or in a task whose time is up; ask again later."""
 
 
 class CloudUnavailable(TransientError):

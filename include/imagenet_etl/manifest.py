@@ -17,7 +17,7 @@ from imagenet_etl.errors import DatasetDamaged
 from imagenet_etl.files import check_schema, digest_of, pretty_json
 
 MANIFEST = "manifest.json"
-MANIFEST_SCHEMA = 3
+MANIFEST_SCHEMA = 4
 _DIGEST = "content_sha256"
 _RESTORE = "Restore it from the backup, or remove the version and build it again"
 
@@ -46,6 +46,10 @@ class Manifest:
         notes: What a reader must know, such as splits that were left out.
         counts: Images expected, packed, quarantined, left out; classes; by split and treatment.
         class_counts: Packed images by split and wnid.
+        short_classes: By split and wnid, how many images were ``planned`` and ``packed`` of each
+            class that quarantine took some of.
+        dropped_classes: How many images the archive has of each class that was left out, by wnid.
+        bad_classes: Class tars that could not be read, with the reason.
         quarantined: The images that were left out as bad.
         repaired: The first thousand images that no trainer could have read as they were: CMYK,
             16 bit, or not what their name says; ``repaired.tsv`` lists all.
@@ -64,6 +68,9 @@ class Manifest:
     notes: list[str]
     counts: dict[str, int]
     class_counts: dict[str, dict[str, int]]
+    short_classes: dict[str, dict[str, dict[str, int]]]
+    dropped_classes: dict[str, int]
+    bad_classes: list[dict[str, Any]]
     quarantined: tuple[dict[str, Any], ...]
     repaired: list[dict[str, Any]]
     tools: dict[str, str]

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ from imagenet_etl.stage import publish_output
 from imagenet_etl.storage import Storage
 from imagenet_etl.tables import batched, open_parquet, write_batches
 
-READ_AHEAD, _ROWS = 32, 256
+_ROWS = 256
 TREATMENTS = (COPIED, RE_ENCODED, REPAIRED)
 _TELL_EVERY_S = 0.5
 _COLUMNS = ["key", "label", "wnid", "file_name", "archive", "member", "header_offset", "offset",
             "stored_size", "size", "method", "check"]  # fmt: skip
 
 
-_Planned = tuple[dict[str, Any], OpenArchive, Member]
+Planned = tuple[dict[str, Any], OpenArchive, Member]
 
 
 class SegmentPacker:
@@ -99,14 +100,15 @@ class SegmentPacker:
     def _copy(
         self,
         segment: Segment,
-        planned: Iterator[_Planned],
+        planned: Iterator[Planned],
         writers: dict[str, RecordWriter],
         done: _Done,
         tell: Tell,
     ) -> None:
         transformer = self._transformers[segment.split == "train"]
         told_at, told, number = time.monotonic(), 0, 0
-        for number, (row, archive, member) in enumerate(_read_ahead(planned), 1):
+        asked = read_ahead(planned, self._job.read_ahead)
+        for number, (row, archive, member) in enumerate(asked, 1):
             try:
                 prepared = transformer.apply(archive.read(member))
             except BadImage as bad:
@@ -144,7 +146,7 @@ class SegmentPacker:
     def _origin(self, row: dict[str, Any]) -> Origin | None:
         """Return the file that an image of an unpacked source was read from."""
         folder = self._folders.get(row["archive"])
-        if folder is None:
+        if folder is None or row["offset"]:  # it is a part of a class tar
             return None
         return Origin(folder / row["member"], row["size"], row["check"], self._job.hardlink)
 
@@ -229,23 +231,37 @@ class _Done:
 
 def _planned(
     plan: pq.ParquetFile, segment: Segment, archives: dict[str, OpenArchive]
-) -> Iterator[_Planned]:
+) -> Iterator[Planned]:
     """Yield the segment's rows, each with the archive and the member that it leads to."""
     for batch in plan.iter_batches(_ROWS, row_groups=[segment.number], columns=_COLUMNS):
         for row in batch.to_pylist():
             yield row, archives[row["archive"]], member_of(row)
 
 
-def _read_ahead(planned: Iterator[_Planned]) -> Iterator[_Planned]:
-    """Hand on what is planned, after asking for the members up to ``READ_AHEAD`` further on."""
-    ahead: deque[_Planned] = deque()
-    for item in planned:
-        _, archive, member = item
-        archive.will_need(member)
-        ahead.append(item)
-        if len(ahead) > READ_AHEAD:
+def read_ahead(planned: Iterator[Planned], count: int) -> Iterator[Planned]:
+    """Hand on what is planned, after asking for as much as ``count`` members further on.
+
+    They are asked for in two halves, each in the order in which it lies in the archives.
+    """
+    half = max(1, count // 2)
+    ahead = deque(_asked_for(planned, half))
+    while ahead:
+        ahead.extend(_asked_for(planned, half))
+        for _ in range(min(half, len(ahead))):
             yield ahead.popleft()
-    yield from ahead
+
+
+def _asked_for(planned: Iterator[Planned], count: int) -> list[Planned]:
+    items = list(islice(planned, count))
+    for _, archive, member in sorted(items, key=_where):
+        archive.will_need(member)
+    return items
+
+
+def _where(item: Planned) -> tuple[str, str, int]:
+    """Return what sorts members by where they lie: those of a folder may lie in class tars."""
+    _, archive, member = item
+    return archive.name, member.name.rpartition("/")[0], member.header_offset
 
 
 def _place_of(row: dict[str, Any]) -> dict[str, Any]:

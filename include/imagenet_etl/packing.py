@@ -9,7 +9,7 @@ from typing import Any
 
 from imagenet_etl.assembly import assemble
 from imagenet_etl.build import Build
-from imagenet_etl.config import MAX_LOOSE_FILES
+from imagenet_etl.config import MAX_LOOSE_FILES, SEGMENT_RECORDS
 from imagenet_etl.errors import ConfigError, DatasetDamaged, TooManyBadImages, VersionConflict
 from imagenet_etl.held_segments import HeldSegments
 from imagenet_etl.images.spec import ImageSpec
@@ -22,9 +22,13 @@ from imagenet_etl.records.loose import loose_files_intact
 from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, is_final
 from imagenet_etl.selection import Group, Segment
 from imagenet_etl.stage import Place, Result
+from imagenet_etl.storage import Storage
 
 WORKER = "imagenet_etl.pack_worker"
 """The module whose processes pack."""
+
+READ_AHEAD = 32
+"""Images that a worker asks for before it reads them, where each lies somewhere else."""
 
 _SPACE_RESERVE = 64 << 20
 _PNG_GROWTH = 5  # of a photograph's JPEG, about
@@ -45,7 +49,7 @@ def pack(place: Place) -> Result:
     if published is not None:
         return _adopt(place, published)
     _check_name_is_free(build, version)
-    segments = read_segments(place)
+    segments = _segments(place)
     done = _finished(place, segments)
     _check_space(place, [s for s in segments if s.number not in done])
     _pack_segments(place, segments, done)
@@ -71,7 +75,7 @@ def pack_group(place: Place, group: Group) -> dict[str, int]:
         _check_is_this(place, published)
         return dict.fromkeys(("segments", "images", "quarantined"), 0)
     _check_name_is_free(place.build, version)
-    segments = group.of(read_segments(place))
+    segments = group.of(_segments(place))
     done = _finished(place, segments)
     _check_space(place, [s for s in segments if s.number not in done])
     _pack_segments(place, segments, done)
@@ -89,11 +93,14 @@ def tree_is_whole(build: Build, receipt: Receipt) -> bool:
     return counts["quarantined"] <= budget and loose_files_intact(build, receipt)
 
 
-def read_segments(place: Place) -> list[Segment]:
+def read_segments(storage: Storage, plan: Receipt) -> list[Segment]:
     """Return the plan's segments in order."""
-    plan = place.done["plan_shards"]
-    listing = place.build.storage.read(plan.key_of("segments.json"))
+    listing = storage.read(plan.key_of("segments.json"))
     return [Segment(**item) for item in json.loads(listing or b"[]")]
+
+
+def _segments(place: Place) -> list[Segment]:
+    return read_segments(place.build.storage, place.done["plan_shards"])
 
 
 def _adopt(place: Place, published: Manifest) -> Result:
@@ -122,7 +129,11 @@ def _adopt(place: Place, published: Manifest) -> Result:
     return Result(
         counts=published.counts,
         outputs=tuple(outputs),
-        facts={"repaired": published.repaired, "class_counts": published.class_counts},
+        facts={
+            "repaired": published.repaired,
+            "class_counts": published.class_counts,
+            "short_classes": published.short_classes,
+        },
         quarantined=published.quarantined,
         base=base,
         identity=place.digest,
@@ -236,6 +247,9 @@ def _pack_job(place: Place) -> PackJob:
         archives=place.done["download"].facts["archives"],
         outputs={name: spec.canonical() for name, spec in settings.outputs.items()},
         max_pixels=place.build.facts.max_pixels,
+        # Blocks of neighbours lie scattered over a few thousand records: then all of them are asked
+        # for at once, in the archive's order, and wait in the page cache.
+        read_ahead=SEGMENT_RECORDS if settings.shuffle == "blocks" else READ_AHEAD,
         hardlink=settings.hardlink,
     )
 

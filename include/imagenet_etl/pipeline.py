@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -31,12 +31,15 @@ from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.restructure import restructure_val
 from imagenet_etl.packing import pack, pack_group, tree_is_whole
+from imagenet_etl.plan import PLAN_SETTINGS, plan_shards
+from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.receipts import Receipt, stage_digest_of
 from imagenet_etl.report import report
-from imagenet_etl.selection import Group, groups_of, plan_shards
-from imagenet_etl.stage import Place, Stage
-from imagenet_etl.untar import untar
-from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, PLAN_SETTINGS, verify
+from imagenet_etl.selection import Group, groups_of
+from imagenet_etl.stage import Place, Result, Stage
+from imagenet_etl.untar import index_is_good, remove_parts, untar
+from imagenet_etl.val_split import SPLIT_SETTINGS, split_val, why_not_split
+from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, verify
 
 
 def _can_go_on(build: Build, receipt: Receipt) -> bool:
@@ -53,10 +56,11 @@ STAGES = {
     for stage in (
         Stage("download", 3, ("sources", "splits", "expect"), download,
               still_true=archives_unchanged, is_whole=_can_go_on),
-        Stage("untar", 3, ("expect",), untar),
+        Stage("untar", 4, ("expect",), untar, still_true=index_is_good, tidy=remove_parts),
         Stage("restructure_val", 3, ("expect", *LABEL_SETTINGS), restructure_val),
-        Stage("filter_classes", 1, FILTER_SETTINGS, filter_classes, why_idle=why_not_filtered),
-        Stage("plan_shards", 3, PLAN_SETTINGS, plan_shards),
+        Stage("filter_classes", 2, FILTER_SETTINGS, filter_classes, why_idle=why_not_filtered),
+        Stage("split_val", 1, SPLIT_SETTINGS, split_val, why_idle=why_not_split),
+        Stage("plan_shards", 4, PLAN_SETTINGS, plan_shards),
         Stage("pack", 3, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
         Stage("verify", 3, (), verify, is_whole=tree_is_whole),
         Stage("report", 1, (), report),
@@ -105,6 +109,18 @@ def run_stage(build: Build, name: str) -> Outcome:
         return Outcome(_run(place, stage), reused=False, idle=idle)
 
 
+def run_stage_as(build: Build, name: str, run: Callable[[Place], Result]) -> Receipt:
+    """Run one stage by another function than its own, whether its result is there or not.
+
+    Raises:
+        StageNotDone: An earlier stage has no valid receipt.
+        EtlError: Whatever the function raises.
+    """
+    stage = _stage(name)
+    place = _place(build, stage, _receipts_before(build, stage))
+    return _run(place, replace(stage, run=run))
+
+
 def run_download_of(build: Build, archive: str) -> Note:
     """Fetch or verify one archive; who finds all of them verified completes the stage.
 
@@ -129,6 +145,7 @@ def run_download_of(build: Build, archive: str) -> Note:
         mine = sources.of(archive)
         if mine is None:
             raise NothingToDo(f"this run needs no {archive} of its own")
+        check_budget(build)
         note, fetched_bytes = verified_archive(build, mine.archive, source=mine.place)
         _complete_download(place, sources, fetched_bytes)
         return note
@@ -148,7 +165,7 @@ def _complete_download(place: Place, sources: Sources, fetched_bytes: int) -> No
         if len(ready) < len(notes):
             return
         told = partial(result_of, sources=sources, notes=ready, fetched_bytes=fetched_bytes)
-        receipt = _run(place, replace(stage, run=told))
+        receipt = run_stage_as(build, "download", told)
 
 
 def run_pack_group(build: Build, group: Group) -> dict[str, int]:
@@ -280,4 +297,5 @@ def _run(place: Place, stage: Stage) -> Receipt:
     )
     build.check_owner()
     build.storage.put(f"{place.base}/receipt.json", receipt.to_json())
+    stage.tidy(place)
     return receipt

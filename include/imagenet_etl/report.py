@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from imagenet_etl.check.loose import total_bytes
 from imagenet_etl.check.tree import Tree
@@ -38,14 +39,39 @@ def _lines(place: Place) -> Iterator[str]:
         yield f"{split:<16}{'left out':>12}"
     for name in ("copied", "re-encoded", "repaired", "quarantined"):
         yield f"{name:<16}{packed.counts[name]:>12,}"
-    for item in packed.quarantined:
-        yield f"  {item['path']}: {item['reason']}"
+    yield from _quarantined(packed.quarantined)
+    yield from _left_out(place)
     yield ""
     for output, spec in place.build.settings.outputs.items():
         yield f"{output:<16}{_gigabytes(place, output):>12,.3f} GB, {_in_short(spec)}"
     yield ""
     for name, receipt in place.done.items():
         yield f"{name:<16}{receipt.seconds:>12,.1f} s"
+
+
+def _quarantined(items: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line a class: how many images it lost, and the first of them."""
+    by_class: dict[str, list[dict[str, Any]]] = {}
+    for item in items:
+        by_class.setdefault(item["wnid"], []).append(item)
+    for wnid, some in sorted(by_class.items()):
+        yield f"  {wnid:<14}{len(some):>12,} {some[0]['path']}: {some[0]['reason']}"
+
+
+def _left_out(place: Place) -> Iterator[str]:
+    counts, untar = place.done["filter_classes"].counts, place.done["untar"]
+    if counts["dropped_classes"]:
+        yield (
+            f"{'dropped':<16}{counts['dropped_images']:>12,} images in "
+            f"{counts['dropped_classes']:,} classes"
+        )
+    if untar.counts.get("missing_classes"):
+        yield f"{'missing classes':<16}{untar.counts['missing_classes']:>12,}"
+    bad = untar.facts.get("bad_classes", [])
+    if bad:
+        yield f"{'bad classes':<16}{len(bad):>12,}"
+    for item in bad:
+        yield f"  {item['wnid']:<14}{item['path']}: {item['reason']}"
 
 
 def _gigabytes(place: Place, output: str) -> float:

@@ -23,6 +23,7 @@ class PackJob:
         archives: The verified archives, by name.
         outputs: What each format's images become, as ``ImageSpec.canonical`` tells it.
         max_pixels: The largest image that is decoded.
+        read_ahead: How many images are asked for before they are read.
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
     """
 
@@ -32,6 +33,7 @@ class PackJob:
     archives: dict[str, dict[str, Any]]
     outputs: dict[str, str]
     max_pixels: int
+    read_ahead: int
     hardlink: bool = False
 
 

@@ -96,6 +96,7 @@ class Stage:
         tools: Versions of the codecs that decide the result.
         still_true: Tells whether the result that a receipt notes is still there; cheap.
         is_whole: Looks closer, before the stage itself is passed over as done.
+        tidy: Removes what only served to get to the result, once its receipt is there.
         why_idle: Why a stage of the chain only hands on what it got; nothing when it has work.
     """
 
@@ -107,4 +108,5 @@ class Stage:
     tools: Callable[[], dict[str, str]] = dict
     still_true: Callable[[Build, Receipt], bool] = outputs_intact
     is_whole: Callable[[Build, Receipt], bool] = lambda _build, _receipt: True
+    tidy: Callable[[Place], None] = lambda _place: None
     why_idle: Callable[[Settings], str] = lambda _settings: ""

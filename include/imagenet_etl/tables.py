@@ -78,6 +78,13 @@ def read_table(storage: Storage, key: str, columns: list[str] | None = None) -> 
         return parquet.read(columns=columns)
 
 
+def row_groups(storage: Storage, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Yield a table, or some of its columns, by row group, so that memory stays bounded."""
+    with open_parquet(storage, key) as parquet:
+        for number in range(parquet.num_row_groups):
+            yield parquet.read_row_group(number, columns=columns)
+
+
 class _ReadAtFile(io.RawIOBase):
     """The file object that Arrow wants, over an object that is read by position."""
 

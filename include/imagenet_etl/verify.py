@@ -11,10 +11,12 @@ from imagenet_etl.class_filter import FILTER_SETTINGS
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
+from imagenet_etl.plan import PLAN_SETTINGS
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.lmdb import MEAN
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.storage import LocalStorage
+from imagenet_etl.val_split import SPLIT_SETTINGS
 
 PACK_SETTINGS = ("outputs", "version", "expect")
 """The settings that pack reads."""
@@ -22,10 +24,8 @@ PACK_SETTINGS = ("outputs", "version", "expect")
 LABEL_SETTINGS = ("label_order",)
 """The settings that restructure_val reads, beside the expectation."""
 
-PLAN_SETTINGS = ("shards", "val_shards", "seed", "train_ratio", "test_ratio")
-"""The settings that plan_shards reads."""
-
-_SETTINGS = (*PACK_SETTINGS, *LABEL_SETTINGS, *FILTER_SETTINGS, *PLAN_SETTINGS)
+_DECIDING = (PACK_SETTINGS, LABEL_SETTINGS, FILTER_SETTINGS, SPLIT_SETTINGS, PLAN_SETTINGS)
+_SETTINGS = tuple(dict.fromkeys(name for names in _DECIDING for name in names))
 
 
 def verify(place: Place) -> Result:
@@ -117,6 +117,12 @@ def make_manifest(place: Place) -> Manifest:
         notes=_notes(place),
         counts=packed.counts,
         class_counts=packed.facts["class_counts"],
+        short_classes=packed.facts["short_classes"],
+        dropped_classes={
+            entry["wnid"]: entry["images"]
+            for entry in place.done["filter_classes"].facts["dropped"]
+        },
+        bad_classes=place.done["untar"].facts.get("bad_classes", []),
         quarantined=packed.quarantined,
         repaired=packed.facts["repaired"],
         tools=packed.tools,
@@ -138,9 +144,16 @@ def _notes(place: Place) -> list[str]:
         f"The publisher's split {split!r} was not asked for and is left out."
         for split in done["download"].facts["left_out"]
     ]
-    dropped = done["filter_classes"].counts["dropped_classes"]
-    if dropped:
-        notes.append(f"{dropped:,} classes are left out, as keep_classes and drop_classes say.")
+    dropped = done["filter_classes"].counts
+    if dropped["dropped_classes"]:
+        notes.append(
+            f"{dropped['dropped_classes']:,} classes of {dropped['dropped_images']:,} images are "
+            f"left out, as {_words(FILTER_SETTINGS)} say."
+        )
+    lacking = done["untar"].counts
+    for name, how in (("bad_classes", "could not be read"), ("missing_classes", "are missing")):
+        if lacking.get(name):
+            notes.append(f"Class tars that {how}: {lacking[name]:,}.")
     if place.build.settings.expect == "any":
         same = done["untar"].facts["published_counts"]
         found = "equal the published ones" if same else "differ from the published ones"
@@ -158,6 +171,10 @@ def _notes(place: Place) -> list[str]:
     if "lmdb/labels.txt" in names and f"lmdb/{MEAN}" not in names:
         notes.append("lmdb has no mean image, since its images are not surely of one size.")
     return notes
+
+
+def _words(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def verify_folder(folder: Path) -> dict[str, int]:

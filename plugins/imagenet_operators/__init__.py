@@ -9,6 +9,7 @@ from imagenet_operators.plan_shards import PlanShardsOperator
 from imagenet_operators.publish import PublishOperator
 from imagenet_operators.report import ReportOperator
 from imagenet_operators.restructure_val import RestructureValOperator
+from imagenet_operators.split_val import SplitValOperator
 from imagenet_operators.untar import UntarOperator
 from imagenet_operators.verify import VerifyOperator
 
@@ -22,6 +23,7 @@ __all__ = [
     "PublishOperator",
     "ReportOperator",
     "RestructureValOperator",
+    "SplitValOperator",
     "UntarOperator",
     "VerifyOperator",
 ]

@@ -17,8 +17,9 @@ RETRIES: dict[str, Any] = {
 }
 """Only transient errors are retried; terminal ones fail the task at once."""
 
-FETCHING: dict[str, Any] = {"pool": "network", "execution_timeout": timedelta(days=2)}
-"""Time for 138 GB at 1 MB/s. A connection that stalls is noticed within a minute all the same."""
+FETCHING: dict[str, Any] = {"pool": "network", "execution_timeout": timedelta(hours=12)}
+"""A download goes in slices of less than half an hour; to prove the digest of a terabyte that came
+in slices, or to unpack it, is one go. A connection that stalls is noticed within a minute."""
 
 
 def defaults(facts: DatasetFacts) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def documentation(facts: DatasetFacts) -> str:
     return f"""# {facts.title}
 
 From the publisher's archive to verified training records on disk, in S3 and in an EBS snapshot:
-{counts} images in {facts.classes} classes.
+{counts} images in {facts.classes:,} classes.
 
 The archive is indexed and read in place; no image becomes a loose file unless the ImageFolder
 format is asked for. Every task leaves a receipt. A task whose receipt is valid is skipped, so a
@@ -49,10 +50,11 @@ rerun with nothing changed takes seconds, and a changed setting repeats only wha
 **Where things are.** `<data folder>/datasets/{facts.name}/<version>/` holds the records and
 `manifest.json`; `registry.json` beside the versions names the latest one.
 
-**Site settings.** Variables `imagenet_data_dir`, `imagenet_s3_uri`, `imagenet_ebs_volume_id`; the
-schedule comes from the environment variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS
-credentials come from the connection `aws_default`, the login at the publisher's, where it wants
-one, from `imagenet_default`. Pools `network` and `cpu` bound what runs at once.
+**Site settings.** Variables `imagenet_data_dir`, `imagenet_s3_uri`, `imagenet_ebs_volume_id`, and
+`imagenet_source_{facts.name}` for runs that give no source; the schedule comes from the environment
+variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS credentials come from the connection
+`aws_default`, the login at the publisher's, where it wants one, from `imagenet_default`. Pools
+`network` and `cpu` bound what runs at once.
 
 **Terms.** {facts.licence} [Read them]({facts.terms_url}).
 """

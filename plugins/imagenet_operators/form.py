@@ -10,6 +10,7 @@ from imagenet_etl.config import (
     KEEP_ARCHIVES,
     LABEL_ORDERS,
     MAX_LOOSE_FILES,
+    SHUFFLES,
 )
 from imagenet_etl.datasets import ArchiveFacts, DatasetFacts
 from imagenet_etl.datasets.base import WNID
@@ -32,12 +33,21 @@ _RESIZE_EXAMPLES = ["none", "short_edge:256", "short_edge:480", "long_edge:512",
 
 def form(facts: DatasetFacts) -> dict[str, Param]:
     """Return the params of a dataset's DAG, in the order of the form."""
-    return _source(facts) | _place() | _classes(facts) | _images() | _records(facts) | _cloud()
+    sections = (_source(facts), _place(), _classes(facts), _images(), _records(facts), _cloud())
+    return {name: field for section in sections for name, field in section.items()}
 
 
 def _source(facts: DatasetFacts) -> dict[str, Param]:
     terms = f"**Terms.** {facts.licence} [Read them]({facts.terms_url})."
-    fields = {"source": text_field("Source", *_whole(facts, terms))}
+    fields = {}
+    if facts.releases:
+        fields["release"] = choice(
+            "Source",
+            tuple(facts.releases),
+            "Release",
+            "**fall11**: 21,841 classes; **winter21**: the 19,167 that image-net.org still has.",
+        )
+    fields["source"] = text_field("Source", *_whole(facts, terms))
     for archive in facts.archives if facts.bundle else ():
         fields[f"source_{archive.role}"] = text_field(
             "Source", archive.name, f"Path or URL of this archive alone{_size(archive)}."
@@ -64,6 +74,15 @@ def _whole(facts: DatasetFacts, terms: str) -> tuple[str, str]:
     """Return title and text of the field for what holds everything."""
     if not facts.bundle:
         archive = facts.archives[0]
+        if facts.releases:
+            return (
+                "Archive",
+                "Path on the workers, or URL, of the release in one file; or path of a folder of "
+                "its class tars, or of folders by class. Empty: the Variable "
+                "**imagenet_source_imagenet_fall11** or **…_winter21**, else image-net.org, which "
+                "has winter21 alone, with the login of the connection **imagenet_default**."
+                f"\n\n{terms}",
+            )
         return (
             f"Archive {archive.name}",
             f"Path on the workers, or URL, of the archive or of its unpacked copy. Empty: "
@@ -98,6 +117,13 @@ def _place() -> dict[str, Param]:
             "Name of the published version. Empty: eight hex digits that stand for its content.",
             pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
         ),
+        "connections": number(
+            "Place",
+            "connections",
+            4,
+            "Connections",
+            "Ranges of an archive that are fetched at once.",
+        ),
         "keep_archives": choice(
             "Place",
             KEEP_ARCHIVES,
@@ -113,6 +139,8 @@ def _classes(facts: DatasetFacts) -> dict[str, Param]:
         "keep_classes": _wnids("Keep classes", "These classes alone. Empty: all."),
         "drop_classes": _wnids("Leave out classes", "All but these."),
     }
+    if "split_val" in facts.stages:
+        fields |= _by_size(facts)
     if facts.labels == "devkit":
         fields["label_order"] = choice(
             "Classes",
@@ -122,6 +150,26 @@ def _classes(facts: DatasetFacts) -> dict[str, Param]:
             "the development kit.",
         )
     return fields
+
+
+def _by_size(facts: DatasetFacts) -> dict[str, Param]:
+    """Return the fields of a dataset whose classes differ in size and have no validation images."""
+    return {
+        "min_images_per_class": number(
+            "Classes",
+            "min_images_per_class",
+            facts.defaults["min_images_per_class"],
+            "Images a class, at least",
+            "Smaller classes are left out, unless they are kept by name.",
+        ),
+        "val_images_per_class": number(
+            "Classes",
+            "val_images_per_class",
+            facts.defaults["val_images_per_class"],
+            "Validation images a class",
+            "Drawn from the training images by the seed.",
+        ),
+    }
 
 
 def _wnids(title: str, text: str) -> Param:
@@ -183,10 +231,28 @@ def _records(facts: DatasetFacts) -> dict[str, Param]:
             description_md="One or more, each once. From the API a format may have images of its "
             "own: **lmdb:squash:224x224:q90**.",
         ),
-        "shards": number(
-            "Records", "shards", 0, "Training shards", "0: one for each 4,096 records or less."
+        "shards": number("Records", "shards", 0, "Training shards", "0: by their size, below."),
+        "val_shards": number(
+            "Records",
+            "val_shards",
+            facts.defaults.get("val_shards", 1),
+            "Validation shards",
+            "0: by their size, below.",
         ),
-        "val_shards": number("Records", "val_shards", 1, "Validation shards", "For all records."),
+        "shard_mib": number(
+            "Records",
+            "shard_mib",
+            facts.defaults.get("shard_mib", 0),
+            "Size of a shard in MiB",
+            "Of images as they are in the archive. 0: a shard for each 4,096 records or less.",
+        ),
+        "shuffle": choice(
+            "Records",
+            SHUFFLES,
+            "Shuffle",
+            "**global**: all records, as im2rec does; **blocks**: of neighbours, for disks that "
+            "seek; **none**: by class and file name.",
+        ),
         "seed": number("Records", "seed", 100, "Seed", "Of the shuffle; 100 is im2rec's."),
         "max_bad": Param(
             None,
@@ -198,13 +264,18 @@ def _records(facts: DatasetFacts) -> dict[str, Param]:
         ),
         "workers": number("Records", "workers", 0, "Processes", "0: one a core."),
     }
+    if facts.may_lack_classes:
+        fields["max_bad_classes"] = number(
+            "Records", "max_bad_classes", 0, "Bad classes allowed",
+            "Class tars that may be missing, empty or damaged.",
+        )  # fmt: skip
     return fields | _loose(facts)
 
 
 def _loose(facts: DatasetFacts) -> dict[str, Param]:
     """Return what ImageFolder of a large dataset asks for."""
     fields = {}
-    if facts.bundle:
+    if facts.bundle or facts.releases:
         fields["hardlink"] = switch(
             "Records",
             "Hard links",

@@ -36,18 +36,32 @@ def build_for(operator: StageOperator, context: Context) -> Build:
     """
     run = f"{context['dag'].dag_id}:{context['run_id']}"
     params = dict(context["params"])
+    dataset = dataset_of(operator.dataset, params)
     storage = open_storage(site_value(params, "data_dir") or DEFAULT_DATA_DIR)
     if operator.is_first:
-        settings = freeze_settings(
-            storage, operator.dataset, run, lambda: resolve(operator.dataset, params)
-        )
+        settings = freeze_settings(storage, dataset, run, lambda: resolve(dataset, params))
     else:
-        settings = frozen_settings(storage, operator.dataset, run)
+        settings = frozen_settings(storage, dataset, run)
     ti = context["ti"]
     claim = operator.task_id if ti.map_index < 0 else f"{operator.task_id}[{ti.map_index}]"
     aws = AwsClients(operator.aws_conn_id)
     login = partial(login_of, operator.http_conn_id)
-    return new_build(settings, Owner(run, claim, ti.try_number), aws, login)
+    return new_build(settings, Owner(run, claim, ti.try_number), aws, login, operator.slice_s)
+
+
+def dataset_of(dataset: str, params: dict[str, Any]) -> str:
+    """Return the dataset of a run: that of the DAG, or another release of it.
+
+    Raises:
+        ConfigError: There is no such release.
+    """
+    releases = facts_of(dataset).releases
+    release = params.get("release")
+    if not releases or release is None:
+        return dataset
+    if release not in releases:
+        raise ConfigError(f"release {release!r}", expected=" or ".join(releases))
+    return releases[release]
 
 
 def resolve(dataset: str, params: dict[str, Any]) -> Settings:
@@ -60,6 +74,7 @@ def resolve(dataset: str, params: dict[str, Any]) -> Settings:
              "splits", "s3_uri", "ebs_volume_id"}  # fmt: skip
     # Whoever triggers by the API may leave out a list, or give null where the form gives nothing.
     given = {name: params[name] for name in plain & params.keys() if params[name] is not None}
+    given = facts_of(dataset).defaults | given
     return Settings(
         dataset=dataset,
         data_dir=site_value(params, "data_dir") or DEFAULT_DATA_DIR,
@@ -73,7 +88,7 @@ def resolve(dataset: str, params: dict[str, Any]) -> Settings:
 
 
 def _sources(facts: DatasetFacts, params: dict[str, Any]) -> dict[str, str]:
-    """Return the sources by archive, refusing URLs that may hold a secret.
+    """Return the sources by archive, of the form or the site, refusing URLs that may hold a secret.
 
     Raises:
         ConfigError: One does, or one archive is given twice.
@@ -81,6 +96,9 @@ def _sources(facts: DatasetFacts, params: dict[str, Any]) -> dict[str, str]:
     fields = {f"source_{archive.role}": archive.name for archive in facts.archives if archive.role}
     sources = {name: params[field] for field, name in fields.items() if params.get(field)}
     whole = params.get("source")
+    if not whole and not sources:
+        # A scheduled run has no form.
+        whole = Variable.get(f"imagenet_source_{facts.name}", default="")
     if whole:
         name = facts.archive_at(whole)
         if name in sources:

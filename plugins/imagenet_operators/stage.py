@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import BaseOperator, timezone
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
-from imagenet_etl.errors import Cancelled
+from imagenet_etl.errors import Cancelled, StillPending
 from imagenet_operators.errors import airflow_errors
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from imagenet_etl.build import Build
     from imagenet_etl.pipeline import Outcome
+
+
+SLICE_S = 1500.0
+"""What takes hours goes on for so long at a time, and is done with it well within half an hour."""
 
 
 class StageOperator(BaseOperator):
@@ -33,6 +38,8 @@ class StageOperator(BaseOperator):
     stage: ClassVar[str]
     is_first: ClassVar[bool] = False  # it may resolve and freeze the run's settings
     is_last: ClassVar[bool] = False  # it gives the run's lock back
+    slice_s: ClassVar[float | None] = None  # how long the task goes on before it comes again
+    poll_interval = timedelta(seconds=5)
 
     def __init__(
         self,
@@ -67,13 +74,22 @@ class StageOperator(BaseOperator):
 
     @contextmanager
     def build(self, context: Context) -> Iterator[Build]:
-        """Give the run's build, owning the dataset version."""
+        """Give the run's build, owning the dataset version.
+
+        Raises:
+            AirflowRescheduleException: What was begun goes on elsewhere, or this go's time is up.
+        """
         from imagenet_operators.run_settings import build_for
 
         more_tries = (ti := context["ti"]).try_number <= ti.max_tries
         keep = {"hand_on": not self.is_last, "will_retry": more_tries}
-        with airflow_errors(), build_for(self, context).locked(**keep) as build:
-            yield build
+        try:
+            with airflow_errors(), build_for(self, context).locked(**keep) as build:
+                yield build
+        except StillPending as pending:
+            # The task gives its worker back and comes again: neither a failure nor a try.
+            self.log.info("%s; going on in %s", pending, self.poll_interval)
+            raise AirflowRescheduleException(timezone.utcnow() + self.poll_interval) from None
 
     def on_kill(self) -> NoReturn:
         """Stop at once; Airflow calls this from its SIGTERM handler, in the main thread."""

@@ -11,7 +11,13 @@ from tests.conftest import ROOT
 from tests.support.ilsvrc import DEVKIT, TRAIN
 
 from imagenet_etl.config import BOUNDS, Settings
-from imagenet_etl.datasets import DATASETS, ILSVRC2012, TINY_IMAGENET, DatasetFacts
+from imagenet_etl.datasets import (
+    DATASETS,
+    ILSVRC2012,
+    IMAGENET_FALL11,
+    TINY_IMAGENET,
+    DatasetFacts,
+)
 from imagenet_etl.errors import ConfigError
 
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
@@ -44,7 +50,7 @@ def test_dags_parse_without_network_aws_or_data(tmp_path: Path) -> None:
     errors, dag_ids, heavy = json.loads(result.stdout.splitlines()[-1])
     assert errors == {}
     assert len(dag_ids) == len(set(dag_ids)) == len(DAG_FILES)
-    assert {"tiny_imagenet", "ilsvrc2012"} <= set(dag_ids)
+    assert {"tiny_imagenet", "ilsvrc2012", "imagenet_fall11"} <= set(dag_ids)
     assert heavy == [], "heavy modules wait until a task runs"
 
 
@@ -69,12 +75,14 @@ def test_form_and_library_agree_on_defaults_and_bounds(tmp_path: Path, facts: Da
 
     params = form(facts)
     settings = Settings(facts.name, str(tmp_path))
-    for name, (low, high) in BOUNDS.items():
+    special = {"min_images_per_class", "val_images_per_class", "max_bad_classes"}
+    assert BOUNDS.keys() - params.keys() == (set() if facts.releases else special)
+    for name in BOUNDS.keys() & params.keys():
         schema = params[name].schema
-        assert (schema["minimum"], schema["maximum"]) == (low, high)
+        assert (schema["minimum"], schema["maximum"]) == BOUNDS[name]
     for name, param in params.items():
-        if not name.startswith("source") and name not in ("data_dir", "splits"):
-            value = getattr(settings, name)
+        if not name.startswith("source") and name not in ("data_dir", "splits", "release"):
+            value = facts.defaults.get(name, getattr(settings, name))
             assert param.value == (list(value) if isinstance(value, tuple) else value), name
 
 
@@ -89,7 +97,7 @@ def test_form_left_as_it_is_gives_the_librarys_defaults(
     for name in ("DATA_DIR", "S3_URI", "EBS_VOLUME_ID"):
         monkeypatch.setenv(f"AIRFLOW_VAR_IMAGENET_{name}", "/data" if name == "DATA_DIR" else "")
     params = {name: param.value for name, param in form(facts).items()}
-    assert resolve(facts.name, params) == Settings(facts.name, "/data")
+    assert resolve(facts.name, params) == Settings(facts.name, "/data", **facts.defaults)
 
 
 @pytest.mark.airflow
@@ -120,6 +128,22 @@ def test_form_of_ilsvrc2012_asks_for_what_that_set_needs() -> None:
 
 
 @pytest.mark.airflow
+def test_form_of_full_imagenet_has_the_published_rule_and_both_releases() -> None:
+    from imagenet_operators.form import form
+    from imagenet_operators.run_settings import dataset_of
+
+    params = form(IMAGENET_FALL11)
+    assert params["release"].schema["enum"] == ["fall11", "winter21"]
+    assert params["min_images_per_class"].value == 501
+    assert params["val_images_per_class"].value == 50
+    assert dataset_of("imagenet_fall11", {"release": "winter21"}) == "imagenet_winter21"
+    assert dataset_of("imagenet_fall11", {}) == "imagenet_fall11"
+    assert dataset_of("tiny_imagenet", {"release": "winter21"}) == "tiny_imagenet"
+    with pytest.raises(ConfigError, match="release 'spring99': expected fall11 or winter21"):
+        dataset_of("imagenet_fall11", {"release": "spring99"})
+
+
+@pytest.mark.airflow
 @pytest.mark.parametrize(
     ("params", "sources"),
     [
@@ -139,6 +163,23 @@ def test_form_takes_one_place_for_everything_or_one_for_each_archive(
 
     values = {name: param.value for name, param in form(ILSVRC2012).items()}
     assert resolve("ilsvrc2012", values | params | {"data_dir": "/data"}).sources == sources
+
+
+@pytest.mark.airflow
+def test_a_run_without_a_source_takes_the_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    from imagenet_operators.form import form
+    from imagenet_operators.run_settings import resolve
+
+    values = {name: param.value for name, param in form(IMAGENET_FALL11).items()}
+    monkeypatch.setenv("AIRFLOW_VAR_IMAGENET_SOURCE_IMAGENET_FALL11", "/archives/tars")
+    archive = "fall11_whole.tar"
+    assert resolve("imagenet_fall11", values).sources == {archive: "/archives/tars"}
+    asked = resolve("imagenet_fall11", values | {"source": "/else"}).sources
+    assert asked == {archive: "/else"}
+    assert resolve("imagenet_winter21", values).sources == {}
+    monkeypatch.setenv("AIRFLOW_VAR_IMAGENET_SOURCE_IMAGENET_FALL11", "https://x.example/a?key=k")
+    with pytest.raises(ConfigError, match="a user, a password, a query"):
+        resolve("imagenet_fall11", values)
 
 
 @pytest.mark.airflow

@@ -119,7 +119,7 @@ def _pack(folder: Path) -> None:
     with build.locked() as build, typed_os_errors(build.storage.url):
         stage = pipeline.STAGES["pack"]
         place = pipeline._place(build, stage, pipeline._receipts_before(build, stage))
-        segments = packing.read_segments(place)
+        segments = packing.read_segments(place.build.storage, place.done["plan_shards"])
         done = packing._finished(place, segments)
         packer = SegmentPacker(packing._pack_job(place))
         try:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagenet_etl.errors import LabelError
-from imagenet_etl.index import INDEX
+from imagenet_etl.index import INDEX, ClassEntry
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import read_table
-
-
-class ClassEntry(TypedDict):
-    """A class, as receipts hold it; its place in their list is its label.
-
-    ``ilsvrc_id`` is the publisher's own number, where it has one; ``names`` are separated by
-    commas, and empty where nobody gave any.
-    """
-
-    wnid: str
-    ilsvrc_id: int | None
-    names: str
 
 
 def passed_on(place: Place) -> Result:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagenet_etl.errors import LabelError
-from imagenet_etl.index import INDEX
-from imagenet_etl.labels.assign import ClassEntry, check_classes, check_once, label_val, passed_on
+from imagenet_etl.index import INDEX, ClassEntry
+from imagenet_etl.labels.assign import check_classes, check_once, label_val, passed_on
 from imagenet_etl.labels.devkit import GROUND_TRUTH, META, parse_ground_truth, parse_meta
 from imagenet_etl.labels.kaggle import (
     SYNSET_MAPPING,

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from imagenet_etl.datasets.base import WNID
 from imagenet_etl.errors import LabelError
-from imagenet_etl.index import INDEX
-from imagenet_etl.labels.assign import ClassEntry, check_classes, label_val
+from imagenet_etl.index import INDEX, ClassEntry
+from imagenet_etl.labels.assign import check_classes, label_val
 from imagenet_etl.labels.side_files import read_side_files
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import read_table, write_batches

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support.archives import build_of, run_stages, tiny_zip
 
-from imagenet_etl import selection
+from imagenet_etl import shards
 from imagenet_etl.errors import DatasetDamaged, SchemaTooNew
 from imagenet_etl.manifest import ManifestFile, parse_manifest
 from imagenet_etl.samples import SampleSize
@@ -27,7 +27,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("published")
     archive = tiny_zip(folder, size=SampleSize(classes=2, train=3, val=2, test=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "SEGMENT_RECORDS", 3)
+        patch.setattr(shards, "SEGMENT_RECORDS", 3)
         build = build_of(folder, archive, formats=FORMATS, shards=2, workers=2)
         base = run_stages(build)["verify"].base
     path = build.storage.local_path(base)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from tests.support.full import planted
 
-from imagenet_etl.index import INDEX
+from imagenet_etl.pipeline import run_stage
 from imagenet_etl.records.im2rec import SEED, chunk_size, ratio_slices, shuffled_order
 from imagenet_etl.records.recordio import (
     RecordIoWriter,
@@ -14,7 +14,7 @@ from imagenet_etl.records.recordio import (
     read_index,
     unpack_image,
 )
-from imagenet_etl.selection import chunks, cut, keyed, shuffled
+from imagenet_etl.tables import row_groups
 
 GOLDEN = Path(__file__).parents[2] / "golden/recordio"
 TREE = GOLDEN / "tree"
@@ -122,27 +122,17 @@ def test_the_record_that_holds_the_magic_was_split_by_mxnet():
     assert [at for at in range(0, len(image), 4) if image[at : at + 4] == magic] == [8, 12, 16, 28]
 
 
-def index_of_tree():
-    """An index as untar makes it, in an order that is neither sorted nor the shuffle's."""
-    rows = [
-        {
-            "archive": "a.zip", "member": path, "header_offset": 0, "offset": 30,
-            "stored_size": size, "size": size, "method": 0, "check": 0, "split": "train",
-            "wnid": path.split("/")[0], "file_name": path.split("/")[1],
-        }
-        for path in reversed(PATHS)
-        for size in [(TREE / path).stat().st_size]
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=INDEX)
-
-
 @pytest.mark.parametrize(("shards", "names"), [(1, ["plain/t"]), (0, ["plain/t"]),
                          (3, ["chunks/t_0", "chunks/t_1", "chunks/t_2"])])  # fmt: skip
 def test_the_plan_is_mxnets_list(tmp_path, shards, names):
-    ordered = shuffled(keyed(index_of_tree(), "train", WNIDS), SEED)
-    segments = list(cut(list(chunks(ordered, shards)), "train", first=0))
+    # In an order that is neither sorted nor the shuffle's.
+    images = [(wnid, file) for wnid, _, file in (p.partition("/") for p in reversed(PATHS))]
+    build = planted(tmp_path / "data", images, shards=shards)
+    for stage in ("filter_classes", "split_val", "plan_shards"):
+        plan = run_stage(build, stage).receipt
+    segments = list(row_groups(build.storage, plan.key_of("plan.parquet")))
     assert len(segments) == len(names)
-    for (_, table), name in zip(segments, names, strict=True):
+    for table, name in zip(segments, names, strict=True):
         rows = [
             (row["key"], (float(row["label"]),), f"{row['wnid']}/{row['file_name']}")
             for row in table.to_pylist()
