@@ -96,10 +96,13 @@ def run_stage(build: Build, name: str) -> Outcome:
     Raises:
         StageNotDone: An earlier stage has no valid receipt.
         NothingToDo: An optional stage was not asked for.
+        NotEnoughSpace: It is the first, and there is no room for what the others will write.
         EtlError: Whatever the stage raises.
     """
     stage = _stage(name)
     with typed_os_errors(build.storage.url):
+        if name == build.facts.stages[0]:
+            check_budget(build)
         done = _receipts_before(build, stage)
         place = _place(build, stage, done)
         receipt = _valid_receipt(place, stage)
@@ -133,10 +136,12 @@ def run_download_of(build: Build, archive: str) -> Note:
 
     Raises:
         NothingToDo: The stage is done, or the run needs no such archive.
+        NotEnoughSpace: There is no room for what the run will write.
         EtlError: Whatever fetching raises.
     """
     stage = _stage("download")
     with typed_os_errors(build.storage.url):
+        check_budget(build)
         place = _place(build, stage, {})
         receipt = _valid_receipt(place, stage)
         if receipt is not None and stage.is_whole(build, receipt):
@@ -145,7 +150,6 @@ def run_download_of(build: Build, archive: str) -> Note:
         mine = sources.of(archive)
         if mine is None:
             raise NothingToDo(f"this run needs no {archive} of its own")
-        check_budget(build)
         note, fetched_bytes = verified_archive(build, mine.archive, source=mine.place)
         _complete_download(place, sources, fetched_bytes)
         return note

@@ -115,7 +115,7 @@ def test_two_runs_at_once_fetch_an_archive_only_once(server: FaultServer, run: R
     wait_until(lambda: server.sent == CUT, first)
     second = start_download(run, server.url, "v2")
     assert second.stderr is not None
-    assert any("another run is downloading" in line for line in second.stderr)
+    assert any("another run is at work on" in line for line in second.stderr)
     server.resumed.set()
     told = [process.communicate(timeout=60)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], told

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 from tests.support.archives import run_stages
-from tests.support.builds import no_aws
+from tests.support.full import ARCHIVE as WHOLE
+from tests.support.full import full_build
 from tests.support.tars import Entry, class_tar, raw_tar
 
 from imagenet_etl import index_parts
-from imagenet_etl.build import Build, new_build
-from imagenet_etl.config import Settings
+from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
-from imagenet_etl.leases import Owner
 from imagenet_etl.samples.images import generated_jpeg
 from imagenet_etl.tables import read_table
 
-WHOLE = "fall11_whole.tar"
 ROOT = "fall11_whole"
 Classes = dict[str, dict[str, bytes]]
 
@@ -65,9 +63,7 @@ def image_tree(path: Path, classes: Classes, root: str = "") -> Path:
 
 def fall11(folder: Path, source: Path, slice_s: float | None = None, **settings: Any) -> Build:
     """Return a build of fall11 from a source, with its data folder below ``folder``."""
-    values = {"expect": "any", "workers": 1, "sources": {WHOLE: str(source)}} | settings
-    chosen = Settings(dataset="imagenet_fall11", data_dir=str(folder / "data"), **values)
-    return new_build(chosen, Owner("run-1"), no_aws, slice_s=slice_s)
+    return replace(full_build(folder / "data", source, **settings), slice_s=slice_s)
 
 
 def publishing(build: Build, images: int, classes: int) -> Build:

@@ -18,8 +18,8 @@ from tests.support.ilsvrc import DEVKIT, TRAIN, VAL
 from imagenet_etl import leases, pipeline
 from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
-from imagenet_etl.download import fetched
-from imagenet_etl.download.fetched import lock_key
+from imagenet_etl.download import alone
+from imagenet_etl.download.alone import lock_key
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.sources import Source
 from imagenet_etl.errors import NothingToDo
@@ -85,7 +85,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(fetched, "_WAIT_FOR_OTHER_S", 0.0)
+    monkeypatch.setattr(alone, "_WAIT_FOR_OTHER_S", 0.0)
     with ExitStack() as stack:
         servers = {
             name: stack.enter_context(FaultServer(packed(name, name), f"/{name}"))

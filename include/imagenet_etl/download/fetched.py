@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from imagenet_etl import leases
 from imagenet_etl.build import Build
+from imagenet_etl.download.alone import alone_at
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.in_place import looked_at, verified
 from imagenet_etl.download.notes import (
@@ -24,20 +22,13 @@ from imagenet_etl.download.slices import Pace, Slice
 from imagenet_etl.download.transfer import Job
 from imagenet_etl.download.upstream import has_changed
 from imagenet_etl.errors import (
-    AlreadyRunning,
     ChecksumMismatch,
     ConfigError,
-    SourceBusy,
     StillPending,
 )
 from imagenet_etl.progress import Meter, metered
 
 log = logging.getLogger(__name__)
-LOCK = "download-"
-"""How the names of the archives' own leases begin, among the locks of versions."""
-
-_WAIT_FOR_OTHER_S = 600.0
-_POLL_S = 1.0
 
 
 def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
@@ -50,7 +41,7 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
     """
     pace = Pace(build.settings.connections, Slice(build.slice_s))
     path, staged = _places(build, asked)
-    with _only_downloader(build, asked.facts.name) as (lease, heartbeat):
+    with alone_at(build, asked.facts.name) as (lease, heartbeat):
         note = _finished(build, asked, read_note(build.storage, asked.note_key), staged)
         old = None
         if note is not None and asked.is_met_by(note) and note.archive.is_unchanged(build.storage):
@@ -111,11 +102,6 @@ def noted_fetched(build: Build, asked: Asked, *, released_ok: bool = False) -> N
         return replace(note, released=False)
     is_gone = note.released and build.storage.stat(asked.key) is None
     return note if is_gone and released_ok else None
-
-
-def lock_key(build: Build, name: str) -> str:
-    """Return the key of the lease under which an archive is fetched or let go."""
-    return f"{build.work}/locks/{LOCK}{name}"
 
 
 def part_of(path: Path) -> Path:
@@ -220,32 +206,3 @@ def _digests(job: Job, expected: Expected) -> dict[str, str]:
         )
     with metered(f"check {name}", part.size, "B") as meter:
         return part.digests(expected.algorithms, lambda count: meter.add(count, count))
-
-
-@contextmanager
-def _only_downloader(build: Build, name: str) -> Iterator[tuple[leases.Lease, leases.Heartbeat]]:
-    """Hold the archive's lease; runs of other versions wait for the one that downloads.
-
-    Raises:
-        SourceBusy: It is still not done after ten minutes.
-    """
-    try:
-        lease = leases.acquire_patiently(
-            build.storage,
-            lock_key(build, name),
-            build.owner,
-            wait_s=_WAIT_FOR_OTHER_S,
-            pause_s=_POLL_S,
-            notice=f"another run is downloading {name}; waiting for it",
-        )
-    except AlreadyRunning as error:
-        raise SourceBusy(
-            f"another run is still downloading {name}",
-            found=error.found,
-            remedy="It will be used as soon as it is complete: run again later",
-        ) from error
-    try:
-        with leases.kept_alive(build.storage, lease) as heartbeat:
-            yield lease, heartbeat
-    finally:
-        lease.release()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from imagenet_etl.build import Build
+from imagenet_etl.download.alone import LOCK, lock_key
 from imagenet_etl.download.archive import noted, upstream_changed
-from imagenet_etl.download.fetched import LOCK, lock_key
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.sources import Source
 from imagenet_etl.lease_files import look_at

@@ -10,8 +10,9 @@ from imagenet_etl.archives.kinds import GZIP
 from imagenet_etl.archives.location import ArchiveRef
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
+from imagenet_etl.download.alone import lock_key
 from imagenet_etl.download.asked import Asked, asked_for
-from imagenet_etl.download.fetched import lock_key, part_of
+from imagenet_etl.download.fetched import part_of
 from imagenet_etl.download.notes import Note, note_key_of, read_note, write_note
 from imagenet_etl.download.part import remove_leftovers
 from imagenet_etl.download.unpacked import leftovers, note_of_tar

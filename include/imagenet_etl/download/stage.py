@@ -14,7 +14,6 @@ from imagenet_etl.download.archive import upstream_changed, verified_archive
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.release import is_released
 from imagenet_etl.download.sources import Sources, sources_of
-from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.stage import Place, Result
 
@@ -27,10 +26,8 @@ def download(place: Place) -> Result:
     Raises:
         SourceError, SourceUnavailable, SourceBusy: An archive cannot be had.
         ChecksumMismatch: An archive is not the published one.
-        NotEnoughSpace: There is no room for all that the run will write.
     """
     build = place.build
-    check_budget(build)
     sources = sources_of(build)
     pairs = [verified_archive(build, s.archive, source=s.place) for s in sources.archives]
     return result_of(place, sources, [note for note, _ in pairs], sum(count for _, count in pairs))

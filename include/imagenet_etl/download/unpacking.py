@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from imagenet_etl import leases
 from imagenet_etl.archives.gunzip import FEED_BYTES, Gunzip
 from imagenet_etl.archives.kinds import TAR
 from imagenet_etl.build import Build
+from imagenet_etl.download.alone import alone_at
 from imagenet_etl.download.asked import Asked
-from imagenet_etl.download.fetched import lock_key
 from imagenet_etl.download.in_place import looked_at
 from imagenet_etl.download.notes import Note, note_key_of, read_note, write_note
 from imagenet_etl.download.unpacked import digests_of, leftovers, note_of_tar, tar_key
 from imagenet_etl.errors import (
-    AlreadyRunning,
     ArchiveChanged,
     BadArchive,
     ConfigError,
@@ -38,9 +36,6 @@ from imagenet_etl.streams import HashedFile
 log = logging.getLogger(__name__)
 MAX_RATIO = 100
 """A tar of images does not shrink to a hundredth; what unpacks to more would fill the disk."""
-
-_WAIT_FOR_OTHER_S = 600.0
-_POLL_S = 1.0
 
 
 def unpacked(build: Build, asked: Asked, packed: Note) -> Note:
@@ -62,7 +57,7 @@ def unpacked(build: Build, asked: Asked, packed: Note) -> Note:
     path = build.storage.local_path(key)
     if path is None:
         raise ConfigError("unpacking needs a data folder on this machine")
-    with _only_unpacker(build, asked.facts.name) as (lease, heartbeat):
+    with alone_at(build, asked.facts.name) as (lease, heartbeat):
         note = _there(build, asked, packed, path)
         if note is None:
             _make_room(build, packed, path)
@@ -179,32 +174,3 @@ def _pieces(build: Build, packed: Note) -> Iterator[bytes]:
             raise ArchiveChanged(
                 f"{path} changed while it was unpacked", remedy="Run again when it is at rest"
             )
-
-
-@contextmanager
-def _only_unpacker(build: Build, name: str) -> Iterator[tuple[leases.Lease, leases.Heartbeat]]:
-    """Hold the archive's lease, the one under which it is fetched and let go.
-
-    Raises:
-        SourceBusy: Another run still holds it after ten minutes.
-    """
-    try:
-        lease = leases.acquire_patiently(
-            build.storage,
-            lock_key(build, name),
-            build.owner,
-            wait_s=_WAIT_FOR_OTHER_S,
-            pause_s=_POLL_S,
-            notice=f"another run is at work on {name}; waiting for it",
-        )
-    except AlreadyRunning as error:
-        raise SourceBusy(
-            f"another run is still unpacking {name}",
-            found=error.found,
-            remedy="The tar will be used as soon as it is complete: run again later",
-        ) from error
-    try:
-        with leases.kept_alive(build.storage, lease) as heartbeat:
-            yield lease, heartbeat
-    finally:
-        lease.release()

@@ -14,7 +14,7 @@ from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import facts_of
 from imagenet_etl.datasets.base import ArchiveFacts
-from imagenet_etl.download import fetched, in_place
+from imagenet_etl.download import alone, in_place
 from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.stage import archives_unchanged, download
@@ -25,6 +25,7 @@ from imagenet_etl.errors import (
     LeaseLost,
     SourceBusy,
     SourceNotFound,
+    StillPending,
 )
 from imagenet_etl.files import digest_of
 from imagenet_etl.leases import Owner
@@ -270,11 +271,14 @@ def test_run_that_lost_its_lease_publishes_nothing(
 def test_waiting_for_another_run_ends(
     tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetched, "_WAIT_FOR_OTHER_S", 0.0)
+    monkeypatch.setattr(alone, "_WAIT_FOR_OTHER_S", 0.0)
     first = build(tmp_path, server.url, run="r1")
     leases.acquire(first.storage, f"{first.work}/locks/download-{FACTS.name}", first.owner)
-    with pytest.raises(SourceBusy, match="another run is still downloading"):
+    with pytest.raises(SourceBusy, match="another run is still at work on"):
         verified_archive(build(tmp_path, server.url, run="r2"), FACTS, QUICK)
+    second = replace(build(tmp_path, server.url, run="r2"), slice_s=60.0)
+    with pytest.raises(StillPending, match="another run is still at work on"):
+        verified_archive(second, FACTS, QUICK)
     assert server.requests == []
 
 

@@ -21,7 +21,7 @@ from tests.support.winter21 import (
 from imagenet_etl import leases
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import facts_of
-from imagenet_etl.download import unpacking
+from imagenet_etl.download import alone, unpacking
 from imagenet_etl.download.archive import noted, upstream_changed, verified_archive
 from imagenet_etl.download.notes import Note
 from imagenet_etl.errors import (
@@ -309,11 +309,11 @@ def test_a_file_of_unknown_origin_is_left_alone(tmp_path: Path, build: Build) ->
 def test_two_runs_do_not_unpack_at_once(
     tmp_path: Path, build: Build, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "_WAIT_FOR_OTHER_S", 0.0)
+    monkeypatch.setattr(alone, "_WAIT_FOR_OTHER_S", 0.0)
     other = Owner("run-2")
     lease = leases.acquire(build.storage, f"{build.work}/locks/download-{FACTS.name}", other)
     forbid_unpacking(monkeypatch)
-    with pytest.raises(SourceBusy, match="another run is still unpacking"):
+    with pytest.raises(SourceBusy, match="another run is still at work on"):
         verified(build)
     lease.release()
     monkeypatch.undo()
