@@ -13,27 +13,10 @@ import pyarrow.compute as pc
 from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.layout import SideFile, Sorter
 from imagenet_etl.archives.location import ArchiveRef
-from imagenet_etl.build import Build
 from imagenet_etl.datasets import DatasetFacts
-from imagenet_etl.errors import ConfigError, CountMismatch, UnexpectedMember
+from imagenet_etl.errors import CountMismatch, UnexpectedMember
 
 log = logging.getLogger(__name__)
-
-
-def class_budget(build: Build) -> int:
-    """Return how many class tars may be missing or left out.
-
-    Raises:
-        ConfigError: The dataset has to have all of its classes.
-    """
-    budget = build.settings.max_bad_classes
-    if budget and not build.facts.may_lack_classes:
-        raise ConfigError(
-            f"setting max_bad_classes: {build.facts.title} has to have all of its classes",
-            expected="0",
-            found=budget,
-        )
-    return budget
 
 
 class Found:

@@ -31,7 +31,9 @@ from imagenet_etl.tables import ROWS_PER_BATCH, row_groups, write_batches
 log = logging.getLogger(__name__)
 
 PARTS = "parts"
-PART_SCHEMA = 1
+PART_SCHEMA = 2
+"""Schema 1 may hold rows of class tars that were not finished, so its parts are made again."""
+
 PART_ROWS = ROWS_PER_BATCH
 PART_BYTES = 32 << 30
 """A part ends with the first class tar that brings it to this many rows, or bytes of class tars."""
@@ -73,9 +75,17 @@ class _Part:
         return pretty_json({"schema_version": PART_SCHEMA, **asdict(self)})
 
     @staticmethod
-    def from_json(data: bytes, key: str) -> _Part:
+    def from_json(data: bytes, key: str) -> _Part | None:
+        """Return a part, or None for one of an older schema.
+
+        Raises:
+            SchemaTooNew: A newer version of this project wrote it.
+        """
         fields = json.loads(data)
-        check_schema(key, fields.pop("schema_version"), PART_SCHEMA)
+        schema = fields.pop("schema_version")
+        check_schema(key, schema, PART_SCHEMA)
+        if schema < PART_SCHEMA:
+            return None
         return _Part(**fields | {"output": Output(**fields["output"])})
 
 

@@ -11,7 +11,7 @@ from imagenet_etl.archives.layout import Sorter
 from imagenet_etl.archives.location import archives_of, open_archive
 from imagenet_etl.build import Build
 from imagenet_etl.index import INDEX, SIDE_FILES
-from imagenet_etl.index_counts import Found, class_budget
+from imagenet_etl.index_counts import Found
 from imagenet_etl.index_parts import PARTS, IndexParts, regrouped
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Receipt, outputs_intact
@@ -28,12 +28,11 @@ def untar(place: Place) -> Result:
         BadArchive, UnsafeMember, UnexpectedMember: The archive cannot be accepted.
         CountMismatch: It holds other numbers of images or classes than the published ones.
         StillPending: The time of this task is used up; the next call goes on.
-        ConfigError: Bad class tars are to be left out of a dataset that has none.
     """
     build, download = place.build, place.done["download"]
     splits = download.facts["splits"]
     published = build.settings.expect == "published"
-    found = Found(build.facts, splits, class_budget(build))
+    found = Found(build.facts, splits, build.settings.max_bad_classes)
     images = place.scratch()
     with metered("untar", found.expected_images, "images") as meter:
         write_batches(images, INDEX, _tables(place, found, meter))

@@ -44,8 +44,14 @@ class BadTars:
                 raise self._too_many() from one.error
 
     def go_on_from(self, found: list[dict[str, Any]]) -> None:
-        """Take over what was found before."""
+        """Take over what was found before, maybe by a run that allows more.
+
+        Raises:
+            BadArchive: There are more than the budget of this run allows.
+        """
         self.found = list(found)
+        if len(self.found) > self.budget:
+            raise self._too_many()
 
     def _row(self, bad: BadTar) -> dict[str, Any]:
         match = self._pattern.fullmatch(bad.tar.name) if self._pattern else None

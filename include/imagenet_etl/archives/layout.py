@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from imagenet_etl.archives.bad_tars import BadTars
 from imagenet_etl.archives.class_tars import tars_of
 from imagenet_etl.archives.listing import MEMBERS, Distinct
+from imagenet_etl.archives.nested import Inside
 from imagenet_etl.archives.opened import OpenArchive, OpenFolder
 from imagenet_etl.archives.patterns import is_match, matches
 from imagenet_etl.archives.strange import strange_member, unread_class_tar
 from imagenet_etl.datasets import DatasetFacts
-from imagenet_etl.errors import UnexpectedMember, UnsafeMember
+from imagenet_etl.errors import BadArchive, UnexpectedMember, UnsafeMember
 from imagenet_etl.index import INDEX
 
 _MEANT = ("wnid", "file")
@@ -126,16 +127,23 @@ class Sorter:
         """
         tars = tars_of(self.class_tars.slice(first))
         with closing(archive.inside(tars, tolerant=self.bad.budget > 0)) as inside:
-            for found in inside:
-                self.bad.add(found.bad)
-                self._check_number(found.members.num_rows)
-                self._names.add(found.members)
-                images = tuple(self._sorted(found.members))
-                if found.whole:
-                    # Their own names stand before those of their members: none can meet another's.
-                    self._end_names()
-                yield Step(images, first + found.done, found.whole)
+            try:
+                for found in inside:
+                    yield self._step(found, first)
+            except BadArchive:
+                self._names.check()  # trouble with what came before is told first
+                raise
         self._end_names()
+
+    def _step(self, found: Inside, first: int) -> Step:
+        self.bad.add(found.bad)
+        self._check_number(found.members.num_rows)
+        self._names.add(found.members)
+        images = tuple(self._sorted(found.members))
+        if found.whole:
+            # Their own names stand before those of their members: none can meet another's.
+            self._end_names()
+        return Step(images, first + found.done, found.whole)
 
     def state(self) -> dict[str, Any]:
         """Return what was found so far, JSON-ready, for ``go_on_from``."""
@@ -148,7 +156,11 @@ class Sorter:
         }
 
     def go_on_from(self, state: dict[str, Any]) -> None:
-        """Take over what another sorter of the same archive had found after some class tars."""
+        """Take over what another sorter of the same archive had found after some class tars.
+
+        Raises:
+            BadArchive: It had left out more of them than are allowed here.
+        """
         self._members, self.passed_over = state["members"], state["passed_over"]
         self.forms = dict(state["forms"])
         self.side_files = [tuple(row) for row in state["side_files"]]

@@ -32,7 +32,8 @@ class Inside:
     Attributes:
         members: A table after ``listing.MEMBERS``, named ``<class tar>/<member>``; maybe empty.
         done: How many class tars are finished, those that were left out included.
-        whole: Whether all members so far belong to those; else more of the next one follows.
+        whole: Whether all members so far belong to those; else more of the next one follows, or
+            trouble that ends the listing.
         bad: Class tars that were left out since the last.
     """
 
@@ -77,6 +78,26 @@ class _Part:
     headers: Headers
 
 
+class _Batches:
+    """The headers of one class tar, up to its end or to the trouble that it ends in.
+
+    Attributes:
+        trouble: What the walk ended in; None while it goes on, and at a good end.
+    """
+
+    def __init__(self, tar: ClassTar, walk: Walk) -> None:
+        self._tar = tar
+        self._walk = walk
+        self.trouble: ArchiveError | None = None
+
+    def __iter__(self) -> Iterator[_Part]:
+        try:
+            for headers, stamp in self._walk:
+                yield _Part(self._tar, stamp, headers)
+        except ArchiveError as error:
+            self.trouble = error
+
+
 class _Lister:
     """Gathers headers of small class tars: looked at together, since each look has its cost."""
 
@@ -92,23 +113,23 @@ class _Lister:
         last: list[_Part] = []
         held: list[pa.Table] = []
         is_large = False
-        try:
-            for headers, stamp in walk:
-                last = [_Part(tar, stamp, headers)]
-                if len(headers) < BATCH_MEMBERS:
-                    continue  # there is no more
-                is_large = True
-                yield from self.flushed()
+        batches = _Batches(tar, walk)
+        for part in batches:
+            last = [part]
+            if len(part.headers) < BATCH_MEMBERS and not is_large:
+                continue  # there is no more; the few are looked at with those of others
+            is_large = True
+            yield from self.flushed()
+            try:
                 held.append(self._together(last))
-                last = []
-                if not self._tolerant:
-                    yield Inside(held.pop(), self._done, whole=False)
-        except ArchiveError as error:
-            if not (self._tolerant and isinstance(error, BadArchive)):
-                self._parts += last
-                yield from self.flushed()  # trouble with what came before is told first
-                raise
-            self._leave_out(tar, error, last)
+            except BadArchive as error:
+                batches.trouble = error
+                break
+            last = []
+            if not self._tolerant:
+                yield Inside(held.pop(), self._done, whole=False)
+        if batches.trouble is not None:
+            yield from self._troubled(tar, batches.trouble, last)
             return
         self._parts += last
         self._done += 1
@@ -120,6 +141,19 @@ class _Lister:
     def _is_enough(self) -> bool:
         rows = sum(len(part.headers) for part in self._parts)
         return rows >= BATCH_MEMBERS or sum(part.tar.size for part in self._parts) >= _BATCH_BYTES
+
+    def _troubled(
+        self, tar: ClassTar, trouble: ArchiveError, last: list[_Part]
+    ) -> Iterator[Inside]:
+        """Leave a class tar out, or raise its trouble when that of what came before is told."""
+        if self._tolerant and isinstance(trouble, BadArchive):
+            self._leave_out(tar, trouble, last)
+            return
+        parts, self._parts = self._parts + last, []
+        if parts:
+            # To be looked at, not to be kept: some of it belongs to a class tar without an end.
+            yield Inside(self._members(parts), self._done, whole=False)
+        raise trouble
 
     def _leave_out(self, tar: ClassTar, error: BadArchive, last: list[_Part]) -> None:
         """Note a bad class tar, unless what came before the trouble is worse than that."""

@@ -76,7 +76,8 @@ class Note:
             ``packed_sha256``.
         validator: The strong ETag or the Last-Modified date that it was fetched with; empty for
             none, and in the notes of older versions.
-        released: Whether it was deleted after use; the note then tells what it was.
+        released: Whether it was deleted after use; the note then tells what it was. That of a tar
+            that was unpacked loses its tag as soon as the tar is gone.
         mark: Stands for the query values of the URL, which ``source`` does not show.
         fetched: Whether this project put it where it is, fetched or unpacked; None in the notes of
             older versions.

@@ -87,6 +87,9 @@ def _release_tar(build: Build, asked: Asked, lease: leases.Lease) -> int:
         return 0
     key = note.archive.location
     freed = _delete(build, note_key_of(key), note, lease)
+    # A copy that kept the tar's time may come back: without that time it is not taken for ours.
+    gone = replace(note, released=True, archive=replace(note.archive, tag=""))
+    write_note(build.storage, note_key_of(key), gone)
     if (path := build.storage.local_path(key)) is not None:
         for left in leftovers(path):
             left.unlink(missing_ok=True)

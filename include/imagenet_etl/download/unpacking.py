@@ -50,7 +50,7 @@ def unpacked(build: Build, asked: Asked, packed: Note) -> Note:
         BadArchive: The archive is truncated or damaged, or holds no tar.
         UnsafeMember: It unpacks to more than ``MAX_RATIO`` times its size.
         NotEnoughSpace: There is no room for the tar.
-        ConfigError: A file that nobody vouches for bears the tar's name.
+        ConfigError: A file that may be the user's own bears the tar's name; it is left alone.
         SourceBusy: Another run is unpacking it, or let the archive go in this moment.
     """
     key = tar_key(build, asked)
@@ -74,37 +74,57 @@ def unpacked(build: Build, asked: Asked, packed: Note) -> Note:
 
 
 def _there(build: Build, asked: Asked, packed: Note, path: Path) -> Note | None:
-    """Return the note of the tar if it is there; what bears its name and is stale is removed.
+    """Return the note of the tar if it is there; one that was made of another archive is removed.
 
     Raises:
-        ConfigError: What bears its name was never unpacked here.
+        ConfigError: What bears its name was never unpacked here, or is not what was.
     """
     storage, key = build.storage, tar_key(build, asked)
     note = note_of_tar(build, asked, packed)
-    if note is not None and not note.released and not note.archive.is_unchanged(storage):
-        for part in leftovers(path):
-            if replace(note.archive, location=str(part)).is_unchanged(storage):
-                storage.delete(key)
-                storage.publish(key, part)  # a crash came between its note and its name
-                return note
     now = storage.stat(key)
     if now is None:
-        return None
-    if read_note(storage, note_key_of(key)) is None:
-        raise ConfigError(
-            f"{path} is there already, and nothing proves that it was unpacked from {asked.shown}",
-            remedy=f"Use it with --source {asked.facts.name}={path}, or remove it",
-        )
-    if note is not None and note.archive.size == now.size:
-        is_same = note.archive.tag == now.tag or hash_file(path, "sha256")["sha256"] == note.sha256
-        if is_same:
-            kept = replace(note, released=False, archive=replace(note.archive, tag=now.tag))
-            if kept != note:
-                write_note(storage, note_key_of(key), kept)
-            return kept
-    log.info("download %s: %s is not what was unpacked, so that is done again", key, path)
+        return None if note is None else _named_now(build, note, path)
+    noted = read_note(storage, note_key_of(key))
+    if noted is None or not _is_as_noted(noted, now, path):
+        raise _unproven(asked, path)
+    # What was let go is gone: another file of that content has since been put here.
+    is_ours = noted.is_ours and (noted.archive.tag == now.tag or not noted.released)
+    if note is not None:
+        ref = replace(note.archive, tag=now.tag)
+        kept = replace(note, released=False, archive=ref, fetched=is_ours)
+        if kept != note:
+            write_note(storage, note_key_of(key), kept)
+        return kept
+    if not is_ours:
+        raise _unproven(asked, path)
+    log.info("download %s: %s was unpacked from another file, so it is removed", key, path)
     storage.delete(key)
     return None
+
+
+def _named_now(build: Build, note: Note, path: Path) -> Note | None:
+    """Give a finished tar its name, where a crash came between that and its note."""
+    if note.released:
+        return None
+    for part in leftovers(path):
+        if replace(note.archive, location=str(part)).is_unchanged(build.storage):
+            build.storage.publish(note.archive.location, part)
+            return note
+    return None
+
+
+def _is_as_noted(note: Note, now: Stat, path: Path) -> bool:
+    """Return whether a tar is the one that was noted; one whose time is new is hashed."""
+    if note.archive.size != now.size:
+        return False
+    return note.archive.tag == now.tag or hash_file(path, "sha256")["sha256"] == note.sha256
+
+
+def _unproven(asked: Asked, path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is there already, and nothing proves that it was unpacked from {asked.shown}",
+        remedy=f"Use it with --source {asked.facts.name}={path}, or remove it",
+    )
 
 
 def _make_room(build: Build, packed: Note, path: Path) -> None:

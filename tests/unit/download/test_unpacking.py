@@ -137,18 +137,6 @@ def test_a_tar_that_was_deleted_is_unpacked_again(tmp_path: Path, build: Build) 
     assert tars_of(tmp_path / "data") == [tar]
 
 
-@pytest.mark.parametrize("size", ["same", "other"])
-def test_a_tar_that_was_changed_is_unpacked_again(tmp_path: Path, build: Build, size: str) -> None:
-    first = verified(build)
-    (tar,) = tars_of(tmp_path / "data")
-    whole = tar.read_bytes()
-    tar.write_bytes(whole[:-1] + b"!" if size == "same" else whole + b"!")
-    os.utime(tar, ns=(1, 1))
-    assert noted(build, FACTS) is None
-    assert verified(build).sha256 == first.sha256
-    assert tar.read_bytes() == whole
-
-
 def test_a_tar_with_a_new_time_is_verified_and_not_unpacked_again(
     tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
