@@ -5,25 +5,28 @@ Both are run on a sample, their files are counted, and the counts are scaled to 
     scripts/bench recipe-bytes [TAR] [--copies N]
 
 Bytes of files that hold images grow with the archive's bytes; of lists and tables with the number
-of images; files with images, classes or shards. MXNet need not be there: im2rec's records are
-computed, images as they are behind their two headers, and so are the keys in its ``.idx``.
+of images; files with images, classes, shards or parts of the index. MXNet need not be there:
+im2rec's records are computed, images as they are behind their two headers, and so are the keys in
+its ``.idx``. What this project makes and removes again is seen by ``strace``, where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.data import train_tar
-from benchmarks.measure import Step, run
+from benchmarks.measure import Step
 from benchmarks.places import ROOT, RUNS
 from benchmarks.recipe import untar
+from benchmarks.traced import Made, can_trace, read_traces, traced
+from benchmarks.written import Size, Written, watched
 
 FALL11_BYTES, FALL11_IMAGES, FALL11_CLASSES = 1_310_000_000_000, 14_197_122, 21_841
 SHARD_BYTES = 1 << 30
@@ -56,97 +59,20 @@ for split in train val; do
   }' | shuf >$split.lst
 done
 """
-_PAYLOAD = {".tar", ".JPEG", ".rec"}
-_OF_A_SHARD = re.compile(r"_[0-9]{5}\.|/(?:segments|records)/")
-
-Identity = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one step wrote.
-
-    Attributes:
-        title: The step.
-        payload: Bytes of files that hold images.
-        tables: Bytes of all others.
-        files: How many files it made, by what their number goes with: ``images``, ``classes``,
-            ``shards``, ``val`` or nothing.
-        moved: How many it gave another name.
-        counted: Bytes that the kernel counted as given to a disk, those deleted again as well.
-    """
-
-    title: str
-    payload: int = 0
-    tables: int = 0
-    files: Mapping[str, int] = field(default_factory=dict)
-    moved: int = 0
-    counted: int = 0
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a dataset is."""
-
-    bytes: int
-    images: int
-    classes: int
-    shards: int
-    val: int
-
-    def times(self, written: Written, sample: Size) -> tuple[float, float, float]:
-        """Return bytes, files and renames of a step, scaled from a sample to this."""
-        grown = written.payload * self.bytes / sample.bytes
-        grown += written.tables * self.images / sample.images
-        files = sum(
-            count * (getattr(self, of) / getattr(sample, of) if of else 1)
-            for of, count in written.files.items()
-        )
-        return grown, files, written.moved * self.val / sample.val
-
-
-def identities(folder: Path) -> dict[str, Identity]:
-    """Return what tells each file below a folder from others, by its path."""
-    found = {}
-    for base, _, names in os.walk(folder):
-        for name in names:
-            state = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118 - a million of them
-            found[f"{base}/{name}"] = (state.st_ino, state.st_size, state.st_mtime_ns)
-    return found
-
-
-def watched(step: Step, folder: Path, kind: Callable[[str], str]) -> Written:
-    """Run a step and return what it made below a folder.
-
-    Args:
-        step: The command.
-        folder: Where it writes.
-        kind: Returns what the number of files like this one goes with.
-    """
-    before = identities(folder)
-    cost = run([step])
-    old = set(before.values())
-    payload = tables = moved = 0
-    files: dict[str, int] = {}
-    for path, identity in identities(folder).items():
-        if path in before:
-            continue
-        if identity in old:
-            moved += 1
-            continue
-        files[kind(path)] = files.get(kind(path), 0) + 1
-        if Path(path).suffix in _PAYLOAD:
-            payload += identity[1]
-        else:
-            tables += identity[1]
-    return Written(step.name, payload, tables, files, moved, cost.written_bytes)
+_OF_A_SHARD = re.compile(r"_[0-9]{5}\.|/(?:segments|records)/|/segment-")
+_OF_A_PART = "/parts/"
+HEAP_ROWS, HEAP_BYTES = 1 << 18, 150
+"""Images in a heap by which a plan is sorted, and bytes of one in the two heaps that it passes."""
 
 
 def _kind_in_recipe(path: str) -> str:
     return {".tar": "classes", ".JPEG": "images"}.get(Path(path).suffix, "")
 
 
-def _kind_here(path: str) -> str:
+def kind_here(path: str) -> str:
+    """Return what the number of this project's files like this one goes with."""
+    if _OF_A_PART in path:
+        return "parts"
     return "shards" if _OF_A_SHARD.search(path) else ""
 
 
@@ -178,24 +104,49 @@ def im2rec(folder: Path) -> Written:
     return Written("im2rec (computed)", payload, index, {"": 2 * (CHUNKS + 1)})
 
 
-def here(archive: Path, folder: Path) -> Written:
-    """Run this project below a folder, and return what it leaves there; it deletes next to nothing.
+def here(archive: Path, folder: Path) -> tuple[Written, Written | None]:
+    """Run this project below a folder; return what it writes, and the part that it removes again.
 
-    Shards are small, so that a small sample has many.
+    Shards are small, so that a small sample has many. Without ``strace`` only what it leaves is
+    seen, and the second is None.
     """
-    folder.mkdir(parents=True)
+    data, traces = folder / "data", folder / "traces"
+    data.mkdir(parents=True)
+    traces.mkdir()
     command = [
         sys.executable, "-m", "imagenet_etl", "prepare", "imagenet_fall11",
-        "--source", archive, "--expect", "any", "--data-dir", folder / "data", "--workers", "2",
+        "--source", archive, "--expect", "any", "--data-dir", data, "--workers", "2",
         "--min-images-per-class", "1", "--val-images-per-class", str(_VAL_OF_SAMPLE),
         "--shard-mib", "16",
     ]  # fmt: skip
     env = {"PYTHONPATH": str(ROOT / "include")}
-    return watched(Step(command, folder, env, "this project"), folder, _kind_here)
+    step = Step(command, folder, env, "this project")
+    if not can_trace():
+        return watched(step, data, kind_here), None
+    left = watched(traced(step, traces), data, kind_here)
+    return with_removed(left, read_traces(traces, data.resolve(), kind_here))
 
 
-def measured(archive: Path, folder: Path) -> tuple[list[Written], Written, Size]:
-    """Run both on a sample; return the recipe's steps, this project's work, and the sample's size.
+def with_removed(left: Written, made: Made) -> tuple[Written, Written]:
+    """Return all that was made, and the part of it that is not among what was left."""
+    extra = max(0, made.bytes - left.payload - left.tables)
+    files = made.files - Counter(left.files)
+    everything = replace(left, tables=left.tables + extra, files=made.files, moved=made.named)
+    return everything, Written("of these, removed again", tables=extra, files=files)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The recipe's steps, what this project writes, what it removes of that, the sample's size."""
+
+    steps: list[Written]
+    mine: Written
+    removed: Written | None
+    sample: Size
+
+
+def measured(archive: Path, folder: Path) -> Measured:
+    """Run both on a sample.
 
     Args:
         archive: A tar of class tars.
@@ -203,42 +154,58 @@ def measured(archive: Path, folder: Path) -> tuple[list[Written], Written, Size]
     """
     try:
         steps = list(recipe(archive, folder / "recipe"))
-        mine = here(archive, folder / "here")
+        mine, removed = here(archive, folder / "here")
         shards = len(list((folder / "here").rglob("*.rec")))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     outer, classes, _, val, *_ = steps
     count = outer.files["classes"]
     images = classes.files["images"]
-    return steps, mine, Size(archive.stat().st_size, images, count, shards, val.moved)
+    sample = Size(archive.stat().st_size, images, count, shards, val.moved["val"])
+    return Measured(steps, mine, removed, sample)
 
 
-def table(steps: list[Written], mine: Written, sample: Size) -> str:
+def table(found: Measured) -> str:
     """Return the Markdown table: the recipe's steps and sum beside this project, scaled."""
     shards = FALL11_BYTES // SHARD_BYTES
     full = Size(FALL11_BYTES, FALL11_IMAGES, FALL11_CLASSES, shards, FALL11_VAL)
-    rows = [(one.title, *full.times(one, sample)) for one in steps]
+    rows = [(one.title, *full.times(one, found.sample)) for one in found.steps]
     total = tuple(sum(row[column] for row in rows) for column in (1, 2, 3))
-    ours = full.times(mine, sample)
+    ours = full.times(found.mine, found.sample)
+    again = []
+    if found.removed is not None:
+        # A sample's heaps stay in memory.
+        heap_bytes, heap_files = HEAP_BYTES * full.images, 2 * -(-full.images // HEAP_ROWS)
+        ours = ours[0] + heap_bytes, ours[1] + heap_files, ours[2]
+        gone = full.times(found.removed, found.sample)
+        again = [_line(found.removed.title, gone[0] + heap_bytes, gone[1] + heap_files, None)]
     lines = [
         "| fall11, 1.31 TB, 14,197,122 images | Bytes written | Files made | Files renamed |",
         "|---|--:|--:|--:|",
         *(_line(*row) for row in rows),
         _line("**the recipe**", *total),
         _line("**this project**", *ours),
+        *again,
         f"| the one against the other | {total[0] / ours[0]:.1f}x | {total[1] / ours[1]:,.0f}x | |",
     ]
     return "\n".join(lines)
 
 
-def _line(title: str, written: float, files: float, moved: float) -> str:
+def _line(title: str, written: float, files: float, moved: float | None) -> str:
     size = f"{written / 1e12:.2f} TB" if written >= 1e10 else f"{written / 1e9:.1f} GB"
-    return f"| {title} | {size} | {files:,.0f} | {moved:,.0f} |"
+    return f"| {title} | {size} | {files:,.0f} | {'' if moved is None else f'{moved:,.0f}'} |"
 
 
-def caption(steps: list[Written], mine: Written, sample: Size) -> str:
+def caption(found: Measured) -> str:
     """Return what the table was computed from."""
+    steps, mine, sample = found.steps, found.mine, found.sample
     kernel = sum(one.counted for one in steps)
+    seen = (
+        "What this project removes again was not looked for: there is no strace."
+        if found.removed is None
+        else f"As strace saw, {sum(found.removed.files.values()):,} of this project's files were "
+        "removed again; the heaps by which a large plan is sorted are computed."
+    )
     return (
         f"Scaled from a sample of {sample.images:,} images in {sample.classes:,} classes, "
         f"{sample.bytes / 1e6:,.0f} MB, of which the recipe made "
@@ -246,7 +213,7 @@ def caption(steps: list[Written], mine: Written, sample: Size) -> str:
         f"{sum(mine.files.values()):,}; without a class filter, which takes from both. The records "
         "that im2rec packs are computed as images as they are; the kernel counted "
         f"{kernel / 1e6:,.0f} MB given to the disk before that step, and "
-        f"{mine.counted / 1e6:,.0f} MB by this project in all."
+        f"{mine.counted / 1e6:,.0f} MB by this project in all. {seen}"
     )
 
 
@@ -257,8 +224,8 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=10, help="of each image, without TAR")
     args = parser.parse_args()
     archive = args.tar or train_tar(args.copies).path
-    steps, mine, sample = measured(archive.absolute(), RUNS / "recipe_bytes")
-    sys.stdout.write(f"{table(steps, mine, sample)}\n\n{caption(steps, mine, sample)}\n")
+    found = measured(archive.absolute(), RUNS / "recipe_bytes")
+    sys.stdout.write(f"{table(found)}\n\n{caption(found)}\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from benchmarks.data import TrainTar
 from benchmarks.figures import Figure, figure, index
 from benchmarks.measure import Cost, Step, run
 from benchmarks.places import CLIENTS, PYCACHE, ROOT, RUNS
+from imagenet_etl.selection import groups_of
 
 _ROWS, _TENTH = 14_200_000, 1_420_000
 _MB, _GIB = 1e6, 1 << 30
@@ -63,7 +64,8 @@ def _measured(folder: Path, rng: random.Random) -> list[Figure]:
         figure(f"time for {_ROWS:,} rows against {_TENTH:,}", f"{growth:.1f}", "at most 12",
                growth <= 12),
     ]  # fmt: skip
-    groups = min(100, -(-counts["segments"] // 16))
+    images = counts["train_images"] + counts["val_images"]
+    groups = len(groups_of(counts["segments"], images))
     for number in sorted(rng.sample(range(1, groups + 1), 2)):
         images, cost = _packed_group(archive, folder, f"{number}/{groups}")
         speed = f"{images / cost.seconds:,.0f} images/s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class Known:
         whole: Bytes that it takes in the data folder once all is fetched and unpacked.
         missing: Bytes of those that are still to be written.
         path: Where it can be read on this machine already.
+        is_given: Whether there is a source to speak of; else the sizes are those of what is
+            published, and the download will say what is wrong.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Known:
     whole: int | None
     missing: int | None
     path: Path | None = None
+    is_given: bool = True
 
 
 def known_archives(build: Build) -> list[Known]:
@@ -59,7 +62,7 @@ def known_archives(build: Build) -> list[Known]:
 def _known(build: Build, source: Source) -> Known:
     facts = source.archive
     if not source.place:  # behind a login: whoever runs it will have to say where it is
-        return _fetched(facts, _published_size(build, facts, source.place))
+        return replace(_fetched(facts, _published_size(build, facts, "")), is_given=False)
     asked = asked_for(build, facts, source.place)
     if asked.path is not None and asked.path.is_dir():
         size = _size_of_folder(build, facts, asked.path)
@@ -82,7 +85,8 @@ def _in_place(build: Build, asked: Asked, path: Path) -> Known:
         with path.open("rb") as file:
             size, magic = os.fstat(file.fileno()).st_size, file.read(2)
     except OSError:  # the download says so
-        return Known(facts.name, facts.splits, _published_size(build, facts, ""), 0, 0)
+        published = _published_size(build, facts, "")
+        return Known(facts.name, facts.splits, published, 0, 0, is_given=False)
     if magic == _GZIP_MAGIC and size > tar_gz.MAX_PACKED_BYTES:
         tar = _unpacked(size)
         return Known(facts.name, facts.splits, tar, tar, max(0, tar - _half_unpacked(build, asked)))

@@ -12,6 +12,7 @@ from imagenet_etl.errors import NotEnoughSpace, NotWritable
 from imagenet_etl.preflight.archives import known_archives
 from imagenet_etl.preflight.disks import ARCHIVES, PLACES, Disk, disks_of, human
 from imagenet_etl.preflight.images import Share, shares_of
+from imagenet_etl.preflight.loose import check_loose_files
 from imagenet_etl.preflight.needs import (
     Need,
     archive_need,
@@ -42,12 +43,14 @@ class Budget:
         shares: The images that it will read, by split.
         volume_bytes: Size of a volume that can hold archives, work and output, whole GiB of them;
             None if that cannot be known. A snapshot of it takes no room on it.
+        is_sourced: Whether all archives have a source; else the sizes are the published ones.
     """
 
     needs: tuple[Need, ...]
     disks: Mapping[str, Disk]
     shares: tuple[Share, ...]
     volume_bytes: int | None
+    is_sourced: bool = True
 
     @property
     def images(self) -> int | None:
@@ -96,7 +99,8 @@ def budget_of(build: Build, done: Mapping[str, Receipt] | None = None) -> Budget
         *table_needs(build, shares, {}),
         pack_need(build, shares, None),
     ]
-    return Budget(tuple(needs), disks_of(build), tuple(shares), _volume(whole))
+    is_sourced = all(archive.is_given for archive in archives)
+    return Budget(tuple(needs), disks_of(build), tuple(shares), _volume(whole), is_sourced)
 
 
 def receipts_of(build: Build) -> dict[str, Receipt]:
@@ -115,6 +119,9 @@ def receipts_of(build: Build) -> dict[str, Receipt]:
 def check_budget(build: Build, done: Mapping[str, Receipt] | None = None) -> Budget:
     """Log the budget, and refuse a run that would fill a disk in its tenth hour.
 
+    What is surely written decides, not the upper bounds that are logged. Where a source is missing
+    nothing is refused: the download says so, and that is what has to be mended first.
+
     Args:
         build: The run.
         done: As for ``budget_of``.
@@ -122,11 +129,15 @@ def check_budget(build: Build, done: Mapping[str, Receipt] | None = None) -> Bud
     Raises:
         NotEnoughSpace: A file system has too few free bytes or inodes for what is known.
         NotWritable: Finished files would have to be moved from one file system to another.
+        ConfigError: There would be too many loose files.
         ConfigError, SourceNotFound: The settings' sources cannot be used.
     """
     budget = budget_of(build, done)
     for line in told(budget):
         log.info("%s", line)
+    if not budget.is_sourced:
+        return budget
+    check_loose_files(build.settings, sum(need.least_files for need in budget.needs))
     for disk, needs in budget.by_disk():
         _check_disk(disk, needs)
     _check_renames(budget)
@@ -138,10 +149,9 @@ def told(budget: Budget) -> list[str]:
     rows = [("file system", "free", "stage", "needs", "files")]
     for disk, needs in budget.by_disk():
         for need in needs:
-            size = "unknown" if need.bytes is None else human(need.bytes)
             files = f"{need.files:,}" if need.files else ""
-            rows.append((disk.path, human(disk.free_bytes), need.stage, size, files))
-        rows.append((disk.path, human(disk.free_bytes), "together", human(_sum(needs)), ""))
+            rows.append((disk.path, human(disk.free_bytes), need.stage, _needs(need), files))
+        rows.append((disk.path, human(disk.free_bytes), "together", _needs(*needs), ""))
     if not budget.needs:
         return ["disk budget: nothing is left to be written"]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -161,36 +171,42 @@ def told(budget: Budget) -> list[str]:
     return lines
 
 
-def _sum(needs: list[Need]) -> int:
-    return sum(need.bytes or 0 for need in needs)
+def _needs(*needs: Need) -> str:
+    """Return the upper bound in words, or what is sure where there is no bound."""
+    bounds = [need.bytes for need in needs]
+    if None not in bounds:
+        return human(sum(bound or 0 for bound in bounds))
+    least = sum(need.least for need in needs)
+    return f"at least {human(least)}" if least else "unknown"
 
 
 def _volume(needs: list[Need]) -> int | None:
     if any(need.bytes is None for need in needs):
         return None
     # File systems keep a little for themselves, and get slow when they are full.
-    return -(-_sum(needs) * 105 // 100 // _GIB) * _GIB
+    total = sum(need.bytes or 0 for need in needs)
+    return -(-total * 105 // 100 // _GIB) * _GIB
 
 
 def _check_disk(disk: Disk, needs: list[Need]) -> None:
-    """Compare what is needed on one file system with what is free.
+    """Compare what is surely needed on one file system with what is free.
 
     Raises:
         NotEnoughSpace: It is less.
     """
-    needed, files = _sum(needs), sum(need.files for need in needs)
+    needed, files = sum(need.least for need in needs), sum(need.least_files for need in needs)
     if needed > disk.free_bytes:
-        stages = ", ".join(f"{one.stage} {human(one.bytes)}" for one in needs if one.bytes)
+        stages = ", ".join(f"{one.stage} {human(one.least)}" for one in needs if one.least)
         raise NotEnoughSpace(
             f"the file system of {disk.path} is too small for this run",
-            expected=f"{human(needed)} free ({stages})",
+            expected=f"at least {human(needed)} free ({stages})",
             found=f"{human(disk.free_bytes)}, {human(needed - disk.free_bytes)} are missing",
             remedy=_REMEDY,
         )
     if disk.free_files is not None and files > disk.free_files:
         raise NotEnoughSpace(
             f"the file system of {disk.path} has too few inodes for loose files",
-            expected=f"{files:,} free",
+            expected=f"at least {files:,} free",
             found=f"{disk.free_files:,}, {files - disk.free_files:,} are missing",
             remedy="Leave the ImageFolder format out, or make the file system with more inodes",
         )

@@ -8,6 +8,9 @@ from imagenet_etl.build import Build
 from imagenet_etl.preflight.disks import Disk
 
 TB = 10**12
+WHOLE = {"fall11_whole.tar": "https://mirror.example.org/fall11_whole.tar"}
+"""A source of fall11, which its publisher no longer gives."""
+
 MakeBuild = Callable[..., Build]
 
 

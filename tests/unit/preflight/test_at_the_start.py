@@ -1,5 +1,6 @@
 """The disk budget at the start of a run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.unit.preflight.rooms import Room
 
 from imagenet_etl.errors import NotEnoughSpace
 from imagenet_etl.pipeline import run_download_of, run_stage
+from imagenet_etl.publishing import publish_version
 
 
 @pytest.fixture
@@ -35,6 +37,17 @@ def test_another_format_of_a_dataset_is_held_against_the_room_too(
     room.free = 1000
     with pytest.raises(NotEnoughSpace, match="pack"):
         run_stage(build_of(tmp_path, archive, formats=("webdataset",)), "download")
+
+
+def test_a_version_that_may_be_the_one_asked_for_is_not_counted_again(
+    tmp_path: Path, archive: Path, room: Room
+) -> None:
+    build = build_of(tmp_path, archive)
+    run_stages(build)
+    publish_version(build)
+    shutil.rmtree(tmp_path / "data/work")
+    room.free = 50_000
+    run_stage(build, "download")
 
 
 def test_a_rerun_that_needs_nothing_needs_no_room(
