@@ -16,7 +16,7 @@ from imagenet_operators import (
     UntarOperator,
     VerifyOperator,
 )
-from imagenet_operators.dag import FETCHING, defaults, documentation, schedule
+from imagenet_operators.dag import FETCHING, WHOLE, defaults, documentation, schedule
 from imagenet_operators.form import form
 
 
@@ -45,8 +45,8 @@ def ilsvrc2012():
         PackOperator.partial(
             task_id="pack", pool="cpu", map_index_template="group {{ task.group }}"
         ).expand(group=plan.output),
-        PackOperator(task_id="assemble", pool="cpu"),
-        VerifyOperator(task_id="verify", pool="cpu"),
+        PackOperator(task_id="assemble", **WHOLE),
+        VerifyOperator(task_id="verify", **WHOLE),
         ReportOperator(task_id="report"),
         [
             BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),

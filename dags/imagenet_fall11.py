@@ -1,6 +1,6 @@
 """Full ImageNet, fall11 or winter21: from one tar a class to verified records of the large ones."""
 
-from airflow.sdk import Asset, chain, dag
+from airflow.sdk import AssetAlias, chain, dag
 
 from imagenet_etl.datasets import IMAGENET_FALL11
 from imagenet_operators import (
@@ -16,7 +16,7 @@ from imagenet_operators import (
     UntarOperator,
     VerifyOperator,
 )
-from imagenet_operators.dag import FETCHING, defaults, documentation, schedule
+from imagenet_operators.dag import FETCHING, WHOLE, defaults, documentation, schedule
 from imagenet_operators.form import form
 
 
@@ -43,14 +43,14 @@ def imagenet_fall11():
         PackOperator.partial(
             task_id="pack", pool="cpu", map_index_template="group {{ task.group }}"
         ).expand(group=plan.output),
-        PackOperator(task_id="assemble", pool="cpu"),
-        VerifyOperator(task_id="verify", pool="cpu"),
+        PackOperator(task_id="assemble", **WHOLE),
+        VerifyOperator(task_id="verify", **WHOLE),
         ReportOperator(task_id="report"),
         [
             BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),
             EbsSnapshotOperator(task_id="snapshot_ebs"),
         ],
-        PublishOperator(task_id="publish", asset=Asset("imagenet_fall11")),
+        PublishOperator(task_id="publish", asset=AssetAlias("imagenet_full")),
     )
 
 

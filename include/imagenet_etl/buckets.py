@@ -47,14 +47,9 @@ class Buckets:
             self._spill()
 
     def _spill(self) -> None:
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
         for number, tables in self._held.items():
             if number not in self._files:
-                path = self._scratch()
-                self._files[number] = (
-                    path,
-                    pa.ipc.new_stream(str(path), self._schema, options=options),
-                )
+                self._files[number] = self._new_file()
             self._files[number][1].write_table(pa.concat_tables(tables).combine_chunks())
         self._held.clear()
         self._held_bytes = 0

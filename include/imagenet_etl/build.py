@@ -165,17 +165,13 @@ def new_build(
     """Assemble a build from settings.
 
     Raises:
-        ConfigError: The dataset is unknown, a source names an archive it does not have, validation
-            images are asked for where it has some, or images would be larger than any may be.
+        ConfigError: The dataset is unknown, a source names an archive it does not have, a setting
+            does not apply to it, or images would be larger than any may be.
     """
     facts = facts_of(settings.dataset)
     for name in settings.sources:
         facts.archive(name)
-    if settings.val_images_per_class and "split_val" not in facts.stages:
-        raise ConfigError(
-            f"val_images_per_class is set, and {facts.title} has validation images of its own",
-            remedy="Leave it at 0",
-        )
+    _check_applies(settings, facts)
     for name, spec in settings.outputs.items():
         width, height = spec.fixed_size or (0, 0)
         if width * height > facts.max_pixels:
@@ -184,6 +180,30 @@ def new_build(
                 expected=f"at most {facts.max_pixels:,} of them",
             )
     return Build(settings, facts, open_storage(settings.data_dir), owner, aws, login, slice_s)
+
+
+def _check_applies(settings: Settings, facts: DatasetFacts) -> None:
+    """Refuse what this dataset cannot do before it is downloaded for days.
+
+    Raises:
+        ConfigError: A setting does not apply to it.
+    """
+    if settings.val_images_per_class and "split_val" not in facts.stages:
+        raise ConfigError(
+            f"val_images_per_class is set, and {facts.title} has validation images of its own",
+            remedy="Leave it at 0",
+        )
+    if settings.val_images_per_class and settings.train_ratio != 1:
+        raise ConfigError(
+            "both val_images_per_class and train_ratio make validation images",
+            expected="one of the two",
+            remedy="Set val_images_per_class to 0, or leave the ratios alone",
+        )
+    if settings.max_bad_classes and not facts.may_lack_classes:
+        raise ConfigError(
+            f"max_bad_classes is set, and {facts.title} has to have all of its classes",
+            remedy="Leave it at 0",
+        )
 
 
 def freeze_settings(

@@ -81,13 +81,14 @@ def _wanted(place: Place, known: Sequence[str], train: dict[str, int]) -> set[st
             remedy="Look into classes.tsv of a published version",
         )
     least = settings.min_images_per_class
-    large = [wnid for wnid in known if train.get(wnid, 0) >= least]
+    # Every class has one image or more, though perhaps not of the splits that are prepared.
+    large = [wnid for wnid in known if least <= 1 or train.get(wnid, 0) >= least]
     wanted = set(settings.keep_classes or large) - set(settings.drop_classes)
     if not wanted:
         raise ConfigError(
             "no class is left",
-            expected=f"one with {least:,} images or more" if least else "",
-            found=f"{max(train.values(), default=0):,} in the largest" if least else "",
+            expected=f"one with {least:,} images or more" if least > 1 else "",
+            found=f"{max(train.values(), default=0):,} in the largest" if least > 1 else "",
             remedy="Look at min_images_per_class, keep_classes and drop_classes",
         )
     return wanted

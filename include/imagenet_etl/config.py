@@ -22,7 +22,7 @@ LABEL_ORDERS = ("wnid", "devkit")
 KEEP_ARCHIVES = ("always", "after_backup", "never")
 SHUFFLES = ("global", "blocks", "none")
 SEGMENT_RECORDS = 4096
-"""The most records in a segment, the unit of work and of retry."""
+"""The most records in a segment, the unit of work and of retry, that is no shard of some size."""
 
 MAX_LOOSE_FILES = 250_000
 """More files than this are slow to copy, list and delete: the user must want them."""

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import time
 import uuid
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -239,16 +238,15 @@ def _planned(
 
 
 def read_ahead(planned: Iterator[Planned], count: int) -> Iterator[Planned]:
-    """Hand on what is planned, after asking for as much as ``count`` members further on.
+    """Hand on what is planned, ``count`` by ``count``, after asking for the ones that follow them.
 
-    They are asked for in two halves, each in the order in which it lies in the archives.
+    Each lot is asked for in the order in which it lies in the archives.
     """
-    half = max(1, count // 2)
-    ahead = deque(_asked_for(planned, half))
-    while ahead:
-        ahead.extend(_asked_for(planned, half))
-        for _ in range(min(half, len(ahead))):
-            yield ahead.popleft()
+    lot = _asked_for(planned, count)
+    while lot:
+        following = _asked_for(planned, count)
+        yield from lot
+        lot = following
 
 
 def _asked_for(planned: Iterator[Planned], count: int) -> list[Planned]:

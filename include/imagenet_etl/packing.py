@@ -9,26 +9,27 @@ from typing import Any
 
 from imagenet_etl.assembly import assemble
 from imagenet_etl.build import Build
-from imagenet_etl.config import MAX_LOOSE_FILES, SEGMENT_RECORDS
-from imagenet_etl.errors import ConfigError, DatasetDamaged, TooManyBadImages, VersionConflict
+from imagenet_etl.errors import DatasetDamaged, TooManyBadImages, VersionConflict
 from imagenet_etl.held_segments import HeldSegments
 from imagenet_etl.images.spec import ImageSpec
 from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pool import WorkerPool
+from imagenet_etl.preflight.loose import check_loose_files
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Output, Receipt, is_intact
 from imagenet_etl.records.formats import LOOSE_FORMATS
 from imagenet_etl.records.loose import loose_files_intact
 from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, is_final
 from imagenet_etl.selection import Group, Segment
+from imagenet_etl.shuffle import WINDOW
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.storage import Storage
 
 WORKER = "imagenet_etl.pack_worker"
 """The module whose processes pack."""
 
-READ_AHEAD = 32
-"""Images that a worker asks for before it reads them, where each lies somewhere else."""
+READ_AHEAD = 16
+"""Images that a worker asks for at once, where each lies somewhere else."""
 
 _SPACE_RESERVE = 64 << 20
 _PNG_GROWTH = 5  # of a photograph's JPEG, about
@@ -200,13 +201,10 @@ def _check_space(place: Place, missing: list[Segment]) -> None:
     settings = place.build.settings
     outputs = settings.outputs.items()
     size = sum(_written(segment, name, spec) for segment in missing for name, spec in outputs)
-    loose = sum(s.records for s in missing for name in LOOSE_FORMATS & set(settings.outputs))
-    if loose > MAX_LOOSE_FILES and not settings.allow_loose_files:
-        raise ConfigError(
-            f"imagefolder would write {loose:,} loose files",
-            expected=f"at most {MAX_LOOSE_FILES:,}",
-            remedy="Choose a format of shards, or set allow_loose_files (--allow-loose-files)",
-        )
+    formats = len(LOOSE_FORMATS & set(settings.outputs))
+    # Of the whole plan: a group of it may have few.
+    check_loose_files(settings, formats * sum(segment.records for segment in _segments(place)))
+    loose = formats * sum(segment.records for segment in missing)
     if missing:
         place.build.storage.check_space(size + _SPACE_RESERVE, loose)
 
@@ -247,9 +245,9 @@ def _pack_job(place: Place) -> PackJob:
         archives=place.done["download"].facts["archives"],
         outputs={name: spec.canonical() for name, spec in settings.outputs.items()},
         max_pixels=place.build.facts.max_pixels,
-        # Blocks of neighbours lie scattered over a few thousand records: then all of them are asked
-        # for at once, in the archive's order, and wait in the page cache.
-        read_ahead=SEGMENT_RECORDS if settings.shuffle == "blocks" else READ_AHEAD,
+        # Blocks of neighbours are scattered in windows: each of those is asked for at once, in the
+        # archive's order, and waits in the page cache.
+        read_ahead=WINDOW if settings.shuffle == "blocks" else READ_AHEAD,
         hardlink=settings.hardlink,
     )
 

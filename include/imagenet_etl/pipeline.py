@@ -198,7 +198,8 @@ def groups_to_pack(build: Build) -> list[str]:
     packed = find_receipt(build, "pack")
     if packed is not None and _stage("pack").is_whole(build, packed):
         return []
-    return [str(group) for group in groups_of(plan.counts["segments"])]
+    images = sum(sum(classes.values()) for classes in plan.facts["planned"].values())
+    return [str(group) for group in groups_of(plan.counts["segments"], images)]
 
 
 def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagenet_etl.buckets import Buckets
-from imagenet_etl.errors import ConfigError
+from imagenet_etl.errors import ConfigError, EtlError
 from imagenet_etl.files import pretty_json
 from imagenet_etl.index import PLAN
 from imagenet_etl.planned_rows import PLANNED_ROWS, Numbers, PlannedRows, heaps_of
@@ -87,7 +87,11 @@ def _tell_hours(place: Place, splits: list[Split]) -> None:
     stored = sum(split.bytes for split in splits)
     if stored < _WORTH_MEASURING:
         return
-    for line in reading_lines(place.build, sum(split.records for split in splits), stored):
+    try:
+        lines = reading_lines(place.build, sum(split.records for split in splits), stored)
+    except (EtlError, OSError) as error:
+        lines = [f"how fast the archive's disk reads is not known: {error}"]
+    for line in lines:
         log.info("plan_shards: %s", line)
 
 
@@ -113,7 +117,10 @@ class _Planner:
         label = {e["wnid"]: n for n, e in enumerate(place.done["filter_classes"].facts["classes"])}
         self._labels = np.array([label[wnid] for wnid in wnids], np.int32)
         self._positions = {
-            s.name: positions_of(s.records, settings.shuffle, settings.seed) for s in splits
+            split.name: positions_of(
+                split.records, settings.shuffle, settings.seed, self._starts(split.name)[0]
+            )
+            for split in splits
         }
         self._next_key = dict.fromkeys(self._names, 0)
         records = np.array([span.segment.records for span in self.spans])
@@ -153,10 +160,14 @@ class _Planner:
 
     def _segments_at(self, split: str, positions: Numbers) -> Numbers:
         """Return the number of the segment that holds each position of a split."""
-        mine = sorted((s.first, s.segment.number) for s in self.spans if s.origin == split)
-        firsts, numbers = np.array(mine, np.int64).T
-        found: Numbers = numbers[np.searchsorted(firsts, positions, "right") - 1]
+        firsts, numbers = self._starts(split)
+        found: Numbers = np.array(numbers)[np.searchsorted(firsts, positions, "right") - 1]
         return found
+
+    def _starts(self, split: str) -> tuple[list[int], list[int]]:
+        """Return where the segments of a split start, in order, and their numbers."""
+        mine = sorted((s.first, s.segment.number) for s in self.spans if s.origin == split)
+        return [first for first, _ in mine], [number for _, number in mine]
 
     def _cut(self, heap: pa.Table) -> Iterator[pa.Table]:
         """Yield the segments of a heap one by one, and note their sizes."""

@@ -12,6 +12,8 @@ from imagenet_etl.records.formats import LOOSE_FORMATS
 from imagenet_etl.stage import Place, Result
 
 REPORT = "report.txt"
+LISTED = 20
+"""The text goes through the metadata database: it names this many classes with bad images."""
 _DEFAULTS = ("no_", "fill=000000")
 
 
@@ -54,8 +56,10 @@ def _quarantined(items: Iterable[dict[str, Any]]) -> Iterator[str]:
     by_class: dict[str, list[dict[str, Any]]] = {}
     for item in items:
         by_class.setdefault(item["wnid"], []).append(item)
-    for wnid, some in sorted(by_class.items()):
+    for wnid, some in sorted(by_class.items())[:LISTED]:
         yield f"  {wnid:<14}{len(some):>12,} {some[0]['path']}: {some[0]['reason']}"
+    if len(by_class) > LISTED:
+        yield f"  in {len(by_class) - LISTED:,} more classes, all of them in quarantine.tsv"
 
 
 def _left_out(place: Place) -> Iterator[str]:
@@ -70,8 +74,10 @@ def _left_out(place: Place) -> Iterator[str]:
     bad = untar.facts.get("bad_classes", [])
     if bad:
         yield f"{'bad classes':<16}{len(bad):>12,}"
-    for item in bad:
+    for item in bad[:LISTED]:
         yield f"  {item['wnid']:<14}{item['path']}: {item['reason']}"
+    if len(bad) > LISTED:
+        yield f"  and {len(bad) - LISTED:,} more, all of them in the manifest"
 
 
 def _gigabytes(place: Place, output: str) -> float:

@@ -23,7 +23,7 @@ class PackJob:
         archives: The verified archives, by name.
         outputs: What each format's images become, as ``ImageSpec.canonical`` tells it.
         max_pixels: The largest image that is decoded.
-        read_ahead: How many images are asked for before they are read.
+        read_ahead: How many images are asked for at once; the next are before these are read.
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
     """
 

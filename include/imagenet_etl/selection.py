@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from imagenet_etl.errors import ConfigError
 
-GROUP_SEGMENTS = 16
-"""65,536 images: eleven minutes at 100 images/s, one or two at the usual speed."""
+GROUP_SEGMENTS, GROUP_IMAGES = 16, 65_536
+"""The most a group has: eleven minutes at 100 images/s, one or two at the usual speed."""
 
 MAX_GROUPS = 100
-"""Schedulers get slow with hundreds of mapped tasks."""
+"""Schedulers get slow with hundreds of mapped tasks; full ImageNet's groups have twice as many."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class Group:
         return f"{self.number}/{self.count}"
 
 
-def groups_of(segments: int) -> list[Group]:
+def groups_of(segments: int, images: int) -> list[Group]:
     """Share out segments: some minutes' work a group, and never more than ``MAX_GROUPS``."""
-    count = min(MAX_GROUPS, math.ceil(segments / GROUP_SEGMENTS))
+    wanted = max(math.ceil(segments / GROUP_SEGMENTS), math.ceil(images / GROUP_IMAGES))
+    count = min(MAX_GROUPS, segments, wanted)
     return [Group(number, count) for number in range(1, count + 1)]
 
 

@@ -52,7 +52,8 @@ def split_val(place: Place) -> Result:
         raise ConfigError(
             f"class {wnids[code]} has {sizes[code]:,} images: {wanted:,} of them for validation "
             "leave none for training",
-            remedy="Lower val_images_per_class, or leave small classes out by min_images_per_class",
+            remedy="Lower val_images_per_class, or leave small classes out, by name or by "
+            "min_images_per_class",
         )
     val = first_of_classes(pa.concat_tables(drawn), wanted).select(VAL_IMAGES.names)
     val = val.sort_by([("wnid", "ascending"), ("file_name", "ascending")])

@@ -157,9 +157,10 @@ def _notes(place: Place) -> list[str]:
     if place.build.settings.expect == "any":
         same = done["untar"].facts["published_counts"]
         found = "equal the published ones" if same else "differ from the published ones"
+        known = {split: number for split, number in facts.expected.items() if number}
         notes.append(
             f"Built with --expect any: archive digests were not compared with the published ones, "
-            f"and the numbers of images {found} ({facts.expected} in {facts.classes} classes)."
+            f"and the numbers of images {found} ({known or 'images'} in {facts.classes} classes)."
         )
     names = {output.name for output in done["pack"].outputs}
     if (

@@ -21,6 +21,9 @@ FETCHING: dict[str, Any] = {"pool": "network", "execution_timeout": timedelta(ho
 """A download goes in slices of less than half an hour; to prove the digest of a terabyte that came
 in slices, or to unpack it, is one go. A connection that stalls is noticed within a minute."""
 
+WHOLE: dict[str, Any] = {"pool": "cpu", "execution_timeout": timedelta(hours=12)}
+"""What joins or reads back a whole dataset in one go: 1.3 TB at 125 MB/s are three hours."""
+
 
 def defaults(facts: DatasetFacts) -> dict[str, Any]:
     """Return the ``default_args`` of a dataset's DAG.
@@ -56,5 +59,16 @@ variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS credentials come from the
 `aws_default`, the login at the publisher's, where it wants one, from `imagenet_default`. Pools
 `network` and `cpu` bound what runs at once.
 
-**Terms.** {facts.licence} [Read them]({facts.terms_url}).
+{_releases(facts)}**Terms.** {facts.licence} [Read them]({facts.terms_url}).
+"""
+
+
+def _releases(facts: DatasetFacts) -> str:
+    """Return what a DAG of several datasets has to say of them."""
+    if not facts.releases:
+        return ""
+    names = " and ".join(f"`{name}`" for name in facts.releases.values())
+    return f"""**Releases.** Each is a dataset of its own, with folders, a source Variable and an
+asset by its name: {names}. `IMAGENET_RELEASE` in the environment chooses for scheduled runs.
+
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from airflow.sdk import Param
 
 from imagenet_etl.config import (
@@ -46,6 +48,7 @@ def _source(facts: DatasetFacts) -> dict[str, Param]:
             tuple(facts.releases),
             "Release",
             "**fall11**: 21,841 classes; **winter21**: the 19,167 that image-net.org still has.",
+            default=os.environ.get("IMAGENET_RELEASE") or next(iter(facts.releases)),
         )
     fields["source"] = text_field("Source", *_whole(facts, terms))
     for archive in facts.archives if facts.bundle else ():
@@ -160,7 +163,8 @@ def _by_size(facts: DatasetFacts) -> dict[str, Param]:
             "min_images_per_class",
             facts.defaults["min_images_per_class"],
             "Images a class, at least",
-            "Smaller classes are left out, unless they are kept by name.",
+            "Smaller classes are left out, unless they are kept by name; each needs more images "
+            "than become validation images.",
         ),
         "val_images_per_class": number(
             "Classes",
@@ -253,7 +257,7 @@ def _records(facts: DatasetFacts) -> dict[str, Param]:
             "**global**: all records, as im2rec does; **blocks**: of neighbours, for disks that "
             "seek; **none**: by class and file name.",
         ),
-        "seed": number("Records", "seed", 100, "Seed", "Of the shuffle; 100 is im2rec's."),
+        "seed": number("Records", "seed", 100, "Seed", _seed(facts)),
         "max_bad": Param(
             None,
             type=["null", "integer"],
@@ -270,6 +274,12 @@ def _records(facts: DatasetFacts) -> dict[str, Param]:
             "Class tars that may be missing, empty or damaged.",
         )  # fmt: skip
     return fields | _loose(facts)
+
+
+def _seed(facts: DatasetFacts) -> str:
+    if "split_val" in facts.stages:
+        return "Of the shuffle and of the drawn validation images; 100 is im2rec's."
+    return "Of the shuffle; 100 is im2rec's."
 
 
 def _loose(facts: DatasetFacts) -> dict[str, Param]:

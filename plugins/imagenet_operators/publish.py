@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
 from imagenet_operators.stage import StageOperator
@@ -21,13 +21,14 @@ class PublishOperator(StageOperator):
     has noted a backup or snapshot that was added.
 
     Args:
-        asset: The asset that other DAGs are scheduled on.
+        asset: The asset that other DAGs are scheduled on; an alias where the DAG makes one of
+            several datasets, each of which is an asset by its own name.
     """
 
     stage = "publish"
     is_last = True
 
-    def __init__(self, *, asset: Asset, **kwargs: Any) -> None:
+    def __init__(self, *, asset: Asset | AssetAlias, **kwargs: Any) -> None:
         super().__init__(outlets=[asset], **kwargs)
         self.asset = asset
 
@@ -41,5 +42,9 @@ class PublishOperator(StageOperator):
         if not announced.is_new:
             noted = "its entry was brought up to date" if announced.changed else "nothing changed"
             raise AirflowSkipException(f"Version {version} was announced before; {noted}")
-        context["outlet_events"][self.asset].extra = announced.entry
+        events = context["outlet_events"][self.asset]
+        if isinstance(self.asset, AssetAlias):
+            events.add(Asset(announced.entry["dataset"]), extra=announced.entry)
+        else:
+            events.extra = announced.entry
         return announced.entry

@@ -76,7 +76,8 @@ def test_large_classes_stay_and_every_image_is_in_one_split(
     assert manifest["counts"]["val_planned"] == manifest["counts"]["val_packed"] == VAL * len(kept)
     assert verify_folder(version)["records"] == sum(truth.sizes[wnid] for wnid in kept)
     (event,) = asset_events()[events:]
-    assert (event["dataset"], event["counts"]["classes"]) == ("imagenet_fall11", len(kept))
+    assert event["asset"] == event["dataset"] == "imagenet_fall11"
+    assert event["counts"]["classes"] == len(kept)
 
 
 def test_two_runs_are_equal_and_undoing_the_filter_reuses_the_index(fall11: Site) -> None:
@@ -100,7 +101,10 @@ def test_winter21_is_a_choice_of_the_form(
     expected = files_below(fall11.version() / "recordio")
     path = tmp_path / "winter21_whole.tar.gz"
     build_imagenet_full(path, None, SIZES, layout="whole-gz", edge=16)
+    events = len(asset_events())
     run = fall11.run(release="winter21", source=str(path), shards=2)
     assert run.state == "success"
+    (event,) = asset_events()[events:]
+    assert event["asset"] == event["dataset"] == "imagenet_winter21"
     winter21 = replace(fall11, dag="imagenet_winter21")
     assert files_below(winter21.version() / "recordio") == expected

@@ -50,7 +50,7 @@ def run_dag(dag_id: str, conf: dict[str, Any]) -> Run:
 
 
 def asset_events() -> list[dict[str, Any]]:
-    """Return the extras of all asset events so far, oldest first."""
+    """Return the extras of all asset events so far with their asset's name, oldest first."""
     from airflow.models.asset import AssetEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -58,7 +58,7 @@ def asset_events() -> list[dict[str, Any]]:
     _database()
     with create_session() as session:
         events = session.scalars(select(AssetEvent).order_by(AssetEvent.id))
-        return [dict(event.extra) for event in events]
+        return [dict(event.extra) | {"asset": event.asset.name} for event in events]
 
 
 def forget_xcoms() -> int:

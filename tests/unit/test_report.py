@@ -6,6 +6,8 @@ from pathlib import Path
 from tests.support.archives import build_of, run_stages, tiny_zip
 
 from imagenet_etl.readers import RecordIoReader
+from imagenet_etl.report import LISTED
+from imagenet_etl.samples import SampleSize
 
 
 def test_report_tells_what_was_made_of_what(tmp_path: Path) -> None:
@@ -29,3 +31,16 @@ def test_report_tells_what_was_made_of_what(tmp_path: Path) -> None:
     assert f"{size / 1e9:.3f} GB" in lines["imagefolder"]
     assert len(RecordIoReader(version / "recordio/train/train_00000.rec")) == 12
     assert set(receipts) - {"report"} <= lines.keys()
+
+
+def test_a_report_of_many_bad_classes_stays_short(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    size = SampleSize(classes=30, train=2, val=1, test=0)
+    names = [f"train/n{c:08d}/images/n{c:08d}_0.JPEG" for c in range(1, 31)]
+    build = build_of(
+        tmp_path, tiny_zip(tmp_path / "site", dict.fromkeys(names, b""), size), max_bad=30
+    )
+    text = run_stages(build, "report")["report"].facts["text"]
+    named = [line for line in text.splitlines() if line.startswith("  n0")]
+    assert len(named) == LISTED
+    assert f"in {30 - LISTED} more classes, all of them in quarantine.tsv" in text

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagenet_etl.config import SEGMENT_RECORDS, SHUFFLES
-from imagenet_etl.shuffle import SHUFFLE_BLOCK, positions_of
+from imagenet_etl.config import SHUFFLES
+from imagenet_etl.shuffle import SHUFFLE_BLOCK, WINDOW, positions_of
 
 
 @given(records=st.integers(0, 20_000), how=st.sampled_from(SHUFFLES), seed=st.integers(0, 9))
@@ -33,15 +33,21 @@ def test_the_seed_alone_decides(how):
     assert one == same != other
 
 
-def test_a_block_of_neighbours_lands_in_one_window():
-    positions = positions_of(100 * SEGMENT_RECORDS, "blocks", 100)
-    windows = (positions // SEGMENT_RECORDS).reshape(-1, SHUFFLE_BLOCK)
-    assert (windows == windows[:, :1]).all()
+@pytest.mark.parametrize("segment", [WINDOW, 11_640, 700])
+def test_a_worker_meets_nearly_every_block_whole(segment):
+    records = 100 * WINDOW
+    starts = list(range(0, records, segment))
+    positions = positions_of(records, "blocks", 100, starts)
+    window = positions // segment * 100 + positions % segment // WINDOW
+    blocks = window.reshape(-1, SHUFFLE_BLOCK)
+    reads = sum(len(np.unique(block)) for block in blocks) / len(blocks)
+    windows = len(np.unique(window))
+    assert reads <= 1 + windows / len(blocks), "each window cuts a block in two at most"
 
 
 def test_blocks_scatter_the_records_of_a_class():
-    positions = positions_of(100 * SEGMENT_RECORDS, "blocks", 100)
+    positions = positions_of(100 * WINDOW, "blocks", 100)
     a_class = np.sort(positions[:1300])
-    assert len(np.unique(a_class // SEGMENT_RECORDS)) > 10
-    assert np.diff(a_class).max() > SEGMENT_RECORDS
+    assert len(np.unique(a_class // WINDOW)) > 10
+    assert np.diff(a_class).max() > WINDOW
     assert np.median(np.diff(a_class)) > 1, "and neighbours do not follow each other"

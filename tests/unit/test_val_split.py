@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.builds import tiny_build
 from tests.support.full import planted
 
 from imagenet_etl.errors import ConfigError
@@ -99,8 +98,3 @@ def test_nothing_is_drawn_when_none_are_asked_for(tmp_path):
     outcome = run_stage(build, "split_val")
     assert outcome.idle
     assert outcome.receipt.outputs == ()
-
-
-def test_a_dataset_with_validation_images_refuses_to_draw_more(tmp_path):
-    with pytest.raises(ConfigError, match="has validation images of its own"):
-        tiny_build(tmp_path, val_images_per_class=2)
