@@ -50,7 +50,7 @@ Three stand apart: ``BadImage`` condemns one image to quarantine and never leave
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class EtlError(Exception):
@@ -62,6 +62,8 @@ class EtlError(Exception):
         found: What was there instead.
         remedy: What the reader can do about it.
     """
+
+    _fields: ClassVar[tuple[str, ...]] = ("what", "expected", "found", "remedy")
 
     def __init__(
         self, what: str, *, expected: object = "", found: object = "", remedy: str = ""
@@ -83,16 +85,15 @@ class EtlError(Exception):
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         return f"{text}. {self.remedy}" if self.remedy else text
 
-    def to_dict(self) -> dict[str, str]:
-        """Return the fields as JSON-ready text, to cross a process boundary."""
-        fields = {k: getattr(self, k) for k in ("what", "expected", "found", "remedy")}
-        return {"type": type(self).__name__, **fields}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON, to cross a process boundary."""
+        return {"type": type(self).__name__} | {k: getattr(self, k) for k in self._fields}
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> EtlError:
         """Rebuild the error that ``to_dict`` described; unknown types become ``TerminalError``."""
-        rest = {k: v for k, v in fields.items() if k not in ("type", "what")}
-        return _by_name(EtlError).get(fields["type"], TerminalError)(fields["what"], **rest)
+        kind = _by_name(EtlError).get(fields["type"], TerminalError)
+        return kind(**{k: v for k, v in fields.items() if k in kind._fields})
 
 
 def _by_name(root: type[EtlError]) -> dict[str, type[EtlError]]:
@@ -260,7 +261,16 @@ class LeaseLost(TransientError):
 
 
 class StillPending(TransientError):
-    """Something is under way, at AWS or in a task whose time is up; ask again later."""
+    """Something is under way, at AWS or in a task whose time is up; ask again later.
+
+    ``retry_after_s`` says for how long a server wants to be left alone until then.
+    """
+
+    _fields = (*EtlError._fields, "retry_after_s")
+
+    def __init__(self, what: str, *, retry_after_s: float = 0.0, **rest: Any) -> None:
+        super().__init__(what, **rest)
+        self.retry_after_s = retry_after_s
 
 
 class CloudUnavailable(TransientError):

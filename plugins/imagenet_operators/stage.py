@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 SLICE_S = 1500.0
-"""What takes hours goes on for so long at a time, and is done with it well within half an hour."""
+"""What takes hours goes on for so long at a time, and makes way within half an hour.
+
+That holds for fetching and for the listing of a tar of class tars. It does not for the pass over a
+finished file that proves its digest, nor for unpacking: neither has a place to go on from.
+"""
 
 
 class StageOperator(BaseOperator):
@@ -88,8 +92,9 @@ class StageOperator(BaseOperator):
                 yield build
         except StillPending as pending:
             # The task gives its worker back and comes again: neither a failure nor a try.
-            self.log.info("%s; going on in %s", pending, self.poll_interval)
-            raise AirflowRescheduleException(timezone.utcnow() + self.poll_interval) from None
+            pause = max(self.poll_interval, timedelta(seconds=pending.retry_after_s))
+            self.log.info("%s; going on in %s", pending, pause)
+            raise AirflowRescheduleException(timezone.utcnow() + pause) from None
 
     def on_kill(self) -> NoReturn:
         """Stop at once; Airflow calls this from its SIGTERM handler, in the main thread."""

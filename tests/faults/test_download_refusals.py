@@ -20,6 +20,7 @@ from imagenet_etl.errors import (
     AuthenticationRequired,
     ChecksumMismatch,
     RedirectRefused,
+    SourceNotFound,
     TerminalError,
 )
 from imagenet_etl.progress import Meter
@@ -67,10 +68,24 @@ def test_5_session_that_expires_midway_keeps_what_was_fetched(
 
 
 def test_7_wrong_bytes_once_are_set_aside_and_fetched_again(server: FaultServer, run: Run) -> None:
+    server.script = [Answer(body=OTHER), Answer(status=404)]
+    with pytest.raises(SourceNotFound):
+        run(server.url)
+    assert run.aside.read_bytes() == OTHER
+    server.requests.clear()
+    _, fetched = run(server.url)
+    run.assert_complete()
+    assert ranges(server) == [None]
+    assert fetched == len(OTHER) + len(CONTENT)
+
+
+def test_7_wrong_bytes_are_removed_once_the_right_ones_are_there(
+    server: FaultServer, run: Run
+) -> None:
     server.script = [Answer(body=OTHER)]
     _, fetched = run(server.url)
     run.assert_complete()
-    assert run.aside.read_bytes() == OTHER
+    assert not run.aside.exists()
     assert ranges(server) == [None, None]
     assert fetched == len(OTHER) + len(CONTENT)
 
@@ -89,13 +104,16 @@ def test_7_wrong_bytes_twice_are_an_error_that_tells_both_digests(
     run.assert_nothing()
 
 
-def test_7_wrong_bytes_in_a_resumed_part_are_found(server: FaultServer, run: Run) -> None:
+def test_7_wrong_bytes_in_a_resumed_part_are_found(
+    server: FaultServer, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     same = {"ETag": '"same"'}
     server.always = Answer(headers=same)
     server.script = [Answer(body=OTHER, headers=same, cut_at=CUT)]
+    wrong = hashlib.sha256(OTHER[:CUT] + CONTENT[CUT:]).hexdigest()
     run(server.url)
     run.assert_complete()
-    assert run.aside.read_bytes() == OTHER[:CUT] + CONTENT[CUT:]
+    assert wrong in caplog.text
 
 
 # 8. Redirects.

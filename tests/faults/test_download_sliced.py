@@ -10,6 +10,7 @@ from tests.support.fault_server import Answer, FaultServer, Request
 from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.journal import read_journal
 from imagenet_etl.errors import ChecksumMismatch, SourceUnavailable, StillPending
+from imagenet_etl.pipeline import run_stage
 
 SIZE = 6 * MIB + 777
 BIG = archive_bytes(41, SIZE)
@@ -62,6 +63,13 @@ def test_slices_follow_each_other_until_the_archive_is_there(
     assert ranges(server).count(None) == 1
 
 
+def test_receipt_counts_the_bytes_of_all_slices(server: FaultServer, run: Run) -> None:
+    with pytest.raises(StillPending):
+        one_slice(run, server)
+    outcome = run_stage(run.build(f"{server.url}#sha256={SHA256}"), "download")
+    assert outcome.receipt.facts["bytes_fetched"] == SIZE
+
+
 def test_end_of_a_slice_tells_how_much_is_there_and_how_long_it_takes(
     server: FaultServer, run: Run
 ) -> None:
@@ -112,9 +120,10 @@ def test_stalled_helpers_do_not_hold_a_slice_up(server: FaultServer, run: Run) -
 def test_wait_that_goes_beyond_the_slice_is_left_to_the_next(server: FaultServer, run: Run) -> None:
     server.script = [Answer(cut_at=2 * MIB)]
     server.always = Answer(status=503, headers={"Retry-After": "4"})
-    with pytest.raises(StillPending):
+    with pytest.raises(StillPending) as caught:
         one_slice(run, server, slice_s=3)
     assert len(server.requests) == 2
+    assert caught.value.retry_after_s == 4
 
 
 @pytest.mark.parametrize(
@@ -136,13 +145,13 @@ def test_server_that_cannot_resume_is_read_in_one_go(
 def test_complete_file_is_read_back_in_a_slice_of_its_own(
     server: FaultServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagenet_etl.download.slices._FAST_DISK_B_S", 1.0)  # a long pass, then
+    monkeypatch.setattr("imagenet_etl.download.slices._DISK_B_S", 1.0)  # a long pass, then
     server.always = Answer(pause_s=0.03)
     with pytest.raises(StillPending, match="the next slice checks them"):
         one_slice(run, server, slice_s=1.0, connections=4)
     run.assert_nothing()
     asked = len(server.requests)
-    assert one_slice(run, server, slice_s=1.0, connections=4) == 0
+    assert one_slice(run, server, slice_s=1.0, connections=4) == SIZE
     run.assert_complete(BIG)
     assert len(server.requests) == asked
 

@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 from tests.support.archives import tiny_zip
 from tests.support.fault_server import Answer, FaultServer
@@ -49,6 +51,18 @@ def context(tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 def test_slice_leaves_room_for_what_is_in_flight(operator: type[StageOperator]) -> None:
     assert operator.slice_s is not None
     assert 1.1 * operator.slice_s < 30 * 60
+
+
+def test_download_stays_away_as_long_as_the_server_asks(
+    context: dict[str, Any], server: FaultServer
+) -> None:
+    server.script = [Answer(cut_at=3 << 20)]
+    server.always = Answer(status=503, headers={"Retry-After": "300"})
+    task = DownloadOperator(task_id="download", dataset="tiny_imagenet")
+    with pytest.raises(AirflowRescheduleException) as caught:
+        task.execute(context)
+    pause = caught.value.reschedule_date - timezone.utcnow()
+    assert timedelta(seconds=200) < pause <= timedelta(seconds=300)
 
 
 @pytest.mark.parametrize("archive", ["", TINY_IMAGENET.archives[0].name], ids=["all", "mapped"])

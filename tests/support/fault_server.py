@@ -57,6 +57,7 @@ class Answer:
         stall_at: Pause after that many bytes of the body until ``server.resumed`` is set.
         redirect: Answer with 302 and this Location.
         pause_s: Sleep so long after every 64 KiB.
+        drip_s: Send single bytes, so long apart.
     """
 
     status: int | None = None
@@ -70,6 +71,7 @@ class Answer:
     stall_at: int | None = None
     redirect: str = ""
     pause_s: float = 0.0
+    drip_s: float = 0.0
 
 
 @dataclass
@@ -257,12 +259,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, body: bytes, request: Request) -> None:
         ends = [at for at in (answer.drop_at, answer.cut_at) if at is not None]
-        for data in _blocks(body[: min(ends, default=None)], answer.stall_at):
+        step = 1 if answer.drip_s else _BLOCK
+        for data in _blocks(body[: min(ends, default=None)], answer.stall_at, step):
             if request.sent == answer.stall_at and not self._stalled():
                 break
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if answer.chunked else data)
             request.sent += len(data)
-            time.sleep(answer.pause_s)
+            time.sleep(answer.drip_s or answer.pause_s)
         if answer.drop_at is not None:
             self._reset()
         elif answer.cut_at is not None:
@@ -305,9 +308,9 @@ def _etag(content: bytes) -> str:
     return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
 
 
-def _blocks(body: bytes, border: int | None) -> Iterator[bytes]:
+def _blocks(body: bytes, border: int | None, step: int) -> Iterator[bytes]:
     """Cut a body into blocks, with a cut at ``border``."""
-    cuts = sorted({*range(0, len(body), _BLOCK), len(body), min(border or 0, len(body))})
+    cuts = sorted({*range(0, len(body), step), len(body), min(border or 0, len(body))})
     yield from (body[start:end] for start, end in pairwise(cuts))
 
 

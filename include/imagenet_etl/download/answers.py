@@ -132,13 +132,19 @@ def check_first_answer(
     """
     _check_content(wanted, response, head)
     remote = remote_file(wanted, response)
-    if known is not None and known != remote:
+    if known is not None and not _are_same(known, remote):
         raise StartOver(
             f"it went from {known.validator}, {known.total} bytes, "
             f"to {remote.validator}, {remote.total} bytes"
         )
     check_size(wanted, remote.total)
     return remote
+
+
+def _are_same(known: RemoteFile, now: RemoteFile) -> bool:
+    """Return whether nothing speaks against it that both are one file; a length may be missing."""
+    totals = {known.total, now.total} - {None}
+    return known.validator == now.validator and len(totals) <= 1
 
 
 def check_size(wanted: Wanted, total: int | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from imagenet_etl.download.slices import Slice
 
 _CALM_PIECES = 16
+_STRAYS = 3
 
 
 @dataclass
@@ -22,6 +23,8 @@ class Course:
         finished: How many pieces were finished.
         calm: How many of them since a stream was last refused, or one more was allowed.
         quiet_until: Before that time, by the monotonic clock, the server wants no more streams.
+        strays: How many answers in a row have said that ranges cannot be had, when one stream was
+            left to ask.
     """
 
     connections: int
@@ -31,6 +34,7 @@ class Course:
     finished: int = 0
     calm: int = 0
     quiet_until: float = 0.0
+    strays: int = 0
 
     def __post_init__(self) -> None:
         self.limit = self.connections
@@ -42,6 +46,11 @@ class Course:
         is_calm = self.calm >= _CALM_PIECES and time.monotonic() >= self.quiet_until
         if is_calm and self.limit < self.connections:
             self.limit, self.calm = self.limit + 1, 0
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether an answer that ranges cannot be had is believed; one alone never is."""
+        return not self.in_ranges or self.strays >= _STRAYS
 
     def refused(self, left: int, retry_after_s: float) -> None:
         """Note that the server bears no more streams than are left, for so long at least."""

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import Self
 
 from imagenet_etl.download.course import Course
-from imagenet_etl.download.part import Fenced, PartFile
+from imagenet_etl.download.descriptor import Fenced
+from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.pieces import Piece
-from imagenet_etl.download.retry import TransientAnswer
+from imagenet_etl.download.retry import StrayAnswer, TransientAnswer
 from imagenet_etl.download.slices import Slice
-from imagenet_etl.download.source import Answer, Source, Span, StartOver
+from imagenet_etl.download.source import Answer, RangeRefused, Source, Span, StartOver
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.files import check_space
 
@@ -113,8 +114,8 @@ class Crew:
             return
         with self._turn:
             while (
-                part.whole_pieces >= _MANY_PIECES
-                and self._active < min(self._course.limit, part.missing_pieces)
+                part.pieces.whole_count >= _MANY_PIECES
+                and self._active < min(self._course.limit, part.pieces.missing_count)
                 and not self._stop.is_set()
             ):
                 self._active += 1
@@ -139,6 +140,10 @@ class Crew:
                     return
                 try:
                     self._stream(piece)
+                except RangeRefused as refusal:
+                    if not self._is_doubtful:
+                        raise
+                    has_left = self._leaves(StrayAnswer(str(refusal)))
                 except TransientAnswer as failure:
                     has_left = self._leaves(failure)
         except (Fenced, _Stopped):
@@ -170,10 +175,12 @@ class Crew:
         start = at = piece.at
         try:
             with self._source.ask(span) as answer:
+                if self._stop.is_set():
+                    raise _Stopped
                 if answer.whole is not None:
-                    held = self._from_the_start(answer)
-                elif answer.total is not None:
-                    self._part.learn_total(answer.total, piece)
+                    held = self._from_the_start(answer, piece)
+                else:
+                    self._range_has_come(answer, piece)
                 self._check_space()
                 self._invite()
                 assert held is not None
@@ -200,16 +207,31 @@ class Crew:
         if self._part.remote is None:
             return None
         is_alone = self._course.limit == 1 or not self._course.in_ranges
-        is_short = self._part.whole_pieces < _MANY_PIECES
+        is_short = self._part.pieces.whole_count < _MANY_PIECES
         return Span(piece.at, None if is_alone or is_short else piece.end)
 
-    def _from_the_start(self, answer: Answer) -> Piece:
-        """Return the first piece, to begin the file with it."""
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether an answer that ranges cannot be had is to be put to the test.
+
+        To believe it costs all that is proven, and what the other streams are at.
+        """
+        is_dear = self._part.proven_bytes > 0 and not self._course.is_sure
+        return self._active > 1 or is_dear
+
+    def _range_has_come(self, answer: Answer, piece: Piece) -> None:
+        self._course.strays = 0
+        if answer.total is not None:
+            self._part.learn_total(answer.total, piece)
+
+    def _from_the_start(self, answer: Answer, asked: Piece) -> Piece:
+        """Return the first piece, to begin the file with it, whatever piece was asked for."""
         assert answer.whole is not None
-        if self._part.remote is not None:
-            self._course.in_ranges = False
-            if self._active > 1:
-                raise TransientAnswer("the server ignores ranges")
+        ignores_ranges = self._part.remote is not None
+        if ignores_ranges and self._is_doubtful:
+            raise StrayAnswer("the server ignores ranges")
+        self._part.start(answer.whole, asked)
+        self._course.in_ranges = self._course.in_ranges and not ignores_ranges
         can_resume = self._course.in_ranges and answer.whole.validator
         if self._course.slice.is_limited and not can_resume:
             log.warning(
@@ -217,7 +239,6 @@ class Crew:
                 self._wanted.shown,
             )
             self._course.slice = Slice()
-        self._part.start(answer.whole)
         self.begun()
         piece = self._part.take()
         assert piece is not None

@@ -10,13 +10,14 @@ from imagenet_etl.build import Build
 from imagenet_etl.download.alone import alone_at
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.in_place import looked_at, verified
+from imagenet_etl.download.leftovers import remove_leftovers
 from imagenet_etl.download.notes import (
     Expected,
     Note,
     read_note,
     write_note,
 )
-from imagenet_etl.download.part import PartFile, aside_of, remove_leftovers
+from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.slices import Pace, Slice
 from imagenet_etl.download.transfer import Job
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
-    """Return the note of an archive and how many bytes were fetched for it.
+    """Return the note of an archive and how many bytes were fetched for it, in all slices.
 
     Raises:
         SourceError, CloudError: It cannot be had.
@@ -170,25 +171,24 @@ def _transfer(build: Build, job: Job, meter: Meter) -> None:
 
 def _fetch_verified(build: Build, job: Job, expected: Expected) -> tuple[dict[str, str], int]:
     """Complete the partial file and check it; one clean retry is given to wrong content."""
-    wanted, part, count = job.wanted, job.part, 0
-    for last_try in (False, True):
+    wanted, part = job.wanted, job.part
+    count = part.fetched_of(wanted.shown)
+    while True:
         with metered(f"download {wanted.name}", wanted.size or 0, "B") as meter:
             _transfer(build, job, meter)
             count += meter.bytes
         digests = _digests(job, expected)
-        # A slice does not know of the tries before it, but what they set aside is still there.
-        is_last = last_try or (job.pace.slice.is_limited and aside_of(part.path).exists())
         try:
             expected.check(wanted.shown, part.size, digests)
         except ChecksumMismatch as error:
             aside = part.set_aside()
-            if is_last:
+            if part.past.mismatches > 1:
+                part.discard()  # the next run may try as often
                 error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
                 raise
-            log.warning("%s; what arrived is kept as %s, fetching once more", error, aside)
+            log.warning("%s; until it is right, this is kept as %s; once more", error, aside)
         else:
-            break
-    return digests, count
+            return digests, count
 
 
 def _digests(job: Job, expected: Expected) -> dict[str, str]:

@@ -5,6 +5,7 @@ Source: RFC 9110 (Range, If-Range, Content-Range, Retry-After, validators).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -22,9 +23,8 @@ from imagenet_etl.download.answers import (
 )
 from imagenet_etl.download.exchange import AS_IT_IS, answer_to, new_client
 from imagenet_etl.download.journal import RemoteFile
-from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import TransientAnswer
-from imagenet_etl.download.source import Answer, Span, StartOver
+from imagenet_etl.download.source import Answer, RangeRefused, Span, StartOver
 from imagenet_etl.download.transfer import Job, Transfer
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import SourceUnavailable
@@ -44,7 +44,7 @@ def fetch(job: Job, meter: Meter, timeout_s: float = 60.0) -> None:
         StillPending: The slice is over.
     """
     with new_client(timeout_s) as client:
-        Transfer(_HttpSource(client, job.wanted, job.part), job, meter).complete()
+        Transfer(_HttpSource(client, job, timeout_s), job, meter).complete()
 
 
 def look(wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:
@@ -72,17 +72,17 @@ def look(wanted: Wanted, timeout_s: float = 10.0) -> RemoteFile:
 class _HttpSource:
     """A file behind a URL."""
 
-    def __init__(self, client: httpx.Client, wanted: Wanted, part: PartFile) -> None:
+    def __init__(self, client: httpx.Client, job: Job, timeout_s: float) -> None:
         self._client = client
-        self._wanted = wanted
-        self._part = part
+        self._wanted = job.wanted
+        self._part = job.part
+        self._timeout_s = timeout_s
 
     def begin(self) -> None:
-        """Give up what cannot be gone on with: of another URL, or without a validator."""
+        """Give up what cannot be gone on with, for want of a validator."""
         known = self._part.remote
-        is_same = known is not None and known.validator and known.url == self._wanted.shown
-        if not (is_same and self._part.size):
-            self._part.discard()
+        if not (known is not None and known.validator and self._part.size):
+            self._part.empty()
 
     @contextmanager
     def ask(self, span: Span | None) -> Iterator[Answer]:
@@ -104,26 +104,30 @@ class _HttpSource:
     ) -> Answer:
         if response.status_code == 416:
             if span is None or not is_complete(response, span.at):
-                raise StartOver("the server refuses the range that is missing")
+                raise RangeRefused("the server refuses the range that is missing")
             return Answer(iter(()), span.at, total=span.at)
         if response.status_code == 206:
             if span is None or known is None:
                 raise StartOver("it sends a range that was not asked for")
             end, total = check_range(response, known, span)
             return Answer(response.iter_raw(), end, total=total)
-        blocks = _blocks(response)
+        blocks = _blocks(response, self._timeout_s)
         head = next(blocks, b"")
         remote = check_first_answer(self._wanted, response, known, head)
         limit = self._wanted.size if remote.total is None else remote.total
         return Answer(chain([head], blocks), limit, whole=remote)
 
 
-def _blocks(response: httpx.Response) -> Iterator[bytes]:
+def _blocks(response: httpx.Response, timeout_s: float) -> Iterator[bytes]:
     """Yield the body as it arrives; the first block is long enough to know an archive by.
 
     Small blocks, since what is held back is lost when the connection breaks.
+
+    Raises:
+        TransientAnswer: The first block took longer than the timeout. Single bytes, each in time,
+            must not hold up a slice, which looks at its clock block by block.
     """
-    head = b""
+    head, deadline = b"", time.monotonic() + timeout_s
     for block in response.iter_raw():
         if len(head) >= HEAD_BYTES:
             yield block
@@ -131,5 +135,7 @@ def _blocks(response: httpx.Response) -> Iterator[bytes]:
             head += block
             if len(head) >= HEAD_BYTES:
                 yield head
+            elif time.monotonic() >= deadline:
+                raise TransientAnswer(f"{len(head)} bytes in {timeout_s:g} s")
     if 0 < len(head) < HEAD_BYTES:
         yield head

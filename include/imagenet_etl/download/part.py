@@ -7,7 +7,6 @@ when the download resumes, so a crash or power cut costs at most the pieces in f
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -15,30 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from imagenet_etl.download.journal import (
-    MAX_PIECE,
-    MIN_PIECE,
-    Journal,
-    RemoteFile,
-    append_piece,
-    journal_of,
-    read_journal,
-    write_journal,
-)
+from imagenet_etl.download.descriptor import Descriptor, Fenced
+from imagenet_etl.download.journal import MAX_PIECE, MIN_PIECE, Logbook, Past, RemoteFile
+from imagenet_etl.download.leftovers import aside_of, remove_leftovers
 from imagenet_etl.download.pieces import Piece, Pieces
-from imagenet_etl.download.read_back import changed_pieces
-from imagenet_etl.errors import BadArchive
+from imagenet_etl.download.read_back import ALGORITHMS, Digests, changed_on_disk
 from imagenet_etl.files import make_folders
 
-ALGORITHMS = ("md5", "sha256")
-
-
-class Fenced(Exception):
-    """The partial file was begun anew or closed: this stream has nothing to write any more."""
+__all__ = ["Fenced", "PartFile", "remove_leftovers"]
 
 
 class PartFile:
     """The partial file; a context manager. Streams in several threads may write to it.
+
+    Whoever comes when it is closed, or with a piece from before it was begun anew, gets ``Fenced``.
 
     Args:
         path: The partial file; made with its folders when missing.
@@ -48,25 +37,26 @@ class PartFile:
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._check = check
-        self._journal = journal_of(path)
+        self._log = Logbook(path)
         self._guard = threading.Lock()
         self._valid: set[Piece] = set()
         self.remote: RemoteFile | None = None
         self.size = 0
         make_folders(path.parent)
-        self._fd = self._opened()
+        self._file = Descriptor(path)
         self._load()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.fence()
-        if kind is not None and issubclass(kind, OSError):
-            # Beyond the last finished piece nothing is of use to the next run, and on a full disk
-            # the locks need a little room to be given back.
-            os.ftruncate(self._fd, self._pieces.proven_end)
-        os.close(self._fd)
+        with self._guard:
+            self._valid.clear()
+            if kind is not None and issubclass(kind, OSError):
+                # Beyond the last finished piece nothing is of use to the next run, and on a full
+                # disk the locks need a little room to be given back.
+                self._file.truncate(self._pieces.proven_end)
+            self._file.close()
 
     @property
     def path(self) -> Path:
@@ -79,19 +69,14 @@ class PartFile:
         return self._pieces.proven_bytes
 
     @property
-    def whole_pieces(self) -> int:
-        """How many pieces of full length the file has; 0 while its length is not known."""
-        return self._pieces.whole_count
+    def pieces(self) -> Pieces:
+        """How the file is cut, and what of it is proven; to be looked at only."""
+        return self._pieces
 
     @property
-    def missing_pieces(self) -> int:
-        """How many pieces are not proven yet, of a file whose length is known."""
-        return self._pieces.count - len(self._pieces.proven)
-
-    @property
-    def piece_bytes(self) -> int:
-        """Length of a piece."""
-        return self._pieces.piece_bytes
+    def past(self) -> Past:
+        """What the download has been through, in whatever processes."""
+        return self._log.past
 
     @property
     def is_complete(self) -> bool:
@@ -101,48 +86,67 @@ class PartFile:
     @property
     def must_be_read_back(self) -> bool:
         """Whether the digests were not taken while the file was written."""
-        return self._hashed != self.size
-
-    def _opened(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return self._digests.at != self.size
 
     def _load(self) -> None:
-        journal = read_journal(self._journal)
+        journal = self._log.read()
         if journal is None:
             self.discard()
             return
-        there = os.fstat(self._fd).st_size
+        there = self._file.size
         pieces = Pieces(journal.piece_bytes, journal.remote.total, {})
         pieces.proven = {n: d for n, d in journal.proven.items() if pieces.end_of(n) <= there}
         self._begin(journal.remote, pieces)
 
-    def start(self, remote: RemoteFile) -> None:
-        """Begin the file anew; what was there is dropped."""
+    def meant_for(self, url: str) -> None:
+        """Drop what was fetched of another URL, and what that download has been through."""
+        if url != self._log.url:
+            self.discard()
+            self._log.url = url
+
+    def fetched_of(self, url: str) -> int:
+        """Return how many bytes of a URL's file earlier processes are known to have fetched."""
+        return self.past.dropped_bytes + self.size if url == self._log.url else 0
+
+    def start(self, remote: RemoteFile, piece: Piece | None = None) -> None:
+        """Begin the file anew; what was there is dropped.
+
+        Args:
+            remote: What will be in it.
+            piece: The piece of the stream that wants it; None where no stream is at work.
+
+        Raises:
+            Fenced: The piece is no longer that stream's.
+        """
+        self._check()
         piece_bytes = max(MIN_PIECE, min(MAX_PIECE, (remote.total or 0) // 64))
-        self._begin(remote, Pieces(piece_bytes, remote.total, {}))
+        with self._guard:
+            if piece is not None:
+                self._require(piece)
+            self._log.past = self.past.dropping(self.size)
+            self._begin(remote, Pieces(piece_bytes, remote.total, {}))
 
     def _begin(self, remote: RemoteFile, pieces: Pieces) -> None:
-        with self._guard:
-            self._valid.clear()
-            self.remote, self._pieces = remote, pieces
-            self.size = pieces.proven_bytes
-            self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ALGORITHMS}
-            self._hashed = 0
-            os.ftruncate(self._fd, pieces.proven_end)
-            self._write_journal()
-
-    def _write_journal(self) -> None:
-        assert self.remote is not None
-        proven = self._pieces.proven
-        write_journal(self._journal, Journal(self.remote, self._pieces.piece_bytes, proven))
+        self._valid.clear()
+        self.remote, self._pieces = remote, pieces
+        self.size = pieces.proven_bytes
+        self._digests = Digests()
+        self._file.truncate(pieces.proven_end)
+        self._log.write(remote, pieces.piece_bytes, pieces.proven)
 
     def learn_total(self, total: int, piece: Piece) -> None:
-        """Note the length that the server did not tell at first; ``piece`` may be the last one."""
-        assert self.remote is not None
-        if self.remote.total is None:
-            self.remote = replace(self.remote, total=total)
-            self._pieces.total = total
-            piece.end = min(piece.end, total)
+        """Note the length that the server did not tell at first; ``piece`` may be the last one.
+
+        Raises:
+            Fenced: The piece is no longer this stream's.
+        """
+        with self._guard:
+            self._require(piece)
+            assert self.remote is not None
+            if self.remote.total is None:
+                self.remote = replace(self.remote, total=total)
+                self._pieces.total = total
+                piece.end = min(piece.end, total)
 
     def take(self) -> Piece | None:
         """Return a piece to write, from where an earlier stream of this process left it."""
@@ -155,6 +159,7 @@ class PartFile:
             return self._taken(self._pieces.take_after(piece))
 
     def _taken(self, piece: Piece | None) -> Piece | None:
+        self._file.require_open()
         if piece is not None:
             self._valid.add(piece)
         return piece
@@ -180,11 +185,8 @@ class PartFile:
         self._check()
         with self._guard:
             self._require(piece)
-            self._write_all(block, piece.at)
-            if self._hashed == piece.at:
-                for state in self._hashes.values():
-                    state.update(block)
-                self._hashed += len(block)
+            self._file.write(block, piece.at)
+            self._digests.wrote(piece.at, block)
             piece.sha256.update(block)
             piece.at += len(block)
             self.size += len(block)
@@ -195,16 +197,11 @@ class PartFile:
         if piece not in self._valid:
             raise Fenced
 
-    def _write_all(self, view: memoryview, at: int) -> None:
-        while view:
-            count = os.pwrite(self._fd, view, at)
-            at, view = at + count, view[count:]
-
     def _finish(self, piece: Piece) -> None:
         # Other streams go on writing meanwhile; a copy of the descriptor outlives a close.
         with self._guard:
             self._require(piece)
-            fd = os.dup(self._fd)
+            fd = self._file.copy()
         try:
             os.fdatasync(fd)
         finally:
@@ -213,7 +210,7 @@ class PartFile:
             self._require(piece)
             self._valid.remove(piece)
             self._pieces.proven[piece.number] = piece.sha256.hexdigest()
-            append_piece(self._journal, piece.number, self._pieces.proven[piece.number])
+            self._log.append(piece.number, self._pieces.proven[piece.number])
 
     def digests(
         self, algorithms: Sequence[str] = ALGORITHMS, read: Callable[[int], None] = lambda _: None
@@ -230,64 +227,61 @@ class PartFile:
         Raises:
             BadArchive: The disk no longer holds what was written; such pieces are dropped.
         """
-        os.fsync(self._fd)
+        os.fsync(self._file.number)
         if self.must_be_read_back:
             self._read_back(algorithms, read)
-        return {name: self._hashes[name].hexdigest() for name in algorithms}
+        return self._digests.of(algorithms)
 
     def _read_back(self, algorithms: Sequence[str], read: Callable[[int], None]) -> None:
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-
         def told(count: int) -> None:
             self._check()
             read(count)
 
-        hashes = list(self._hashes.values())
-        changed = changed_pieces(self._fd, self.size, self._pieces, hashes, told)
+        digests = Digests(algorithms)
+        changed = digests.read_back(self._file.number, self.size, self._pieces, told)
         if changed:
-            self._pieces.proven = {
-                number: sha256
-                for number, sha256 in self._pieces.proven.items()
-                if number not in changed
-            }
-            self._write_journal()
-            raise BadArchive(
-                f"{self._path}: piece {changed[0]} changed on disk after it was written",
-                found=f"{len(changed):,} such pieces",
-                remedy="Check the disk's health, then run again: it fetches these pieces anew",
-            )
-        self._hashed = self.size
+            assert self.remote is not None
+            self._pieces.disprove(changed)
+            self._log.write(self.remote, self._pieces.piece_bytes, self._pieces.proven)
+            raise changed_on_disk(self._path, changed)
+        self._digests = digests
 
     def set_aside(self) -> Path:
         """Rename a complete file with wrong content, for a look at it, and begin with nothing."""
         aside = aside_of(self._path)
-        self._path.replace(aside)
         with self._guard:
-            os.close(self._fd)
-            self._fd = self._opened()
-        self.discard()
+            self._file.require_open()
+            self._path.replace(aside)
+            old, self._file = self._file, Descriptor(self._path)
+            old.close()
+            past = replace(self.past, restarts=0, mismatches=self.past.mismatches + 1)
+            self._drop(past.dropping(self.size))
         return aside
+
+    def start_over(self) -> None:
+        """Drop what cannot be gone on with, and note that it came to that."""
+        with self._guard:
+            past = replace(self.past, restarts=self.past.restarts + 1)
+            self._drop(past.dropping(self.size))
+
+    def empty(self) -> None:
+        """Drop the content; what the download has been through stays noted."""
+        with self._guard:
+            self._drop(self.past.dropping(self.size))
 
     def discard(self) -> None:
         """Drop the partial file's content and journal."""
         with self._guard:
-            self._valid.clear()
-            self.remote, self._pieces = None, Pieces(MIN_PIECE, None, {})
-            self.size = self._hashed = 0
-            os.ftruncate(self._fd, 0)
-            self._journal.unlink(missing_ok=True)
+            self._drop(Past())
+
+    def _drop(self, past: Past) -> None:
+        self._valid.clear()
+        self.remote, self._pieces = None, Pieces(MIN_PIECE, None, {})
+        self.size, self._digests = 0, Digests()
+        self._file.truncate(0)
+        self._log.drop(past)
 
     def forget(self) -> None:
-        """Remove the journal after the file was published under its final name."""
-        self._journal.unlink(missing_ok=True)
-
-
-def aside_of(path: Path) -> Path:
-    """Return where a partial file with wrong content is put."""
-    return path.with_suffix(".mismatch")
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove a partial file and its journal, once the archive itself stands."""
-    path.unlink(missing_ok=True)
-    journal_of(path).unlink(missing_ok=True)
+        """Remove what belongs to the download after its file was published under its final name."""
+        self._file.require_open()
+        remove_leftovers(self._path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Collection
 
 
 class Piece:
@@ -64,6 +65,15 @@ class Pieces:
     def whole_count(self) -> int:
         """How many pieces of full length the file has; 0 while its length is not known."""
         return (self.total or 0) // self.piece_bytes
+
+    @property
+    def missing_count(self) -> int:
+        """How many pieces are not proven yet, of a file whose length is known."""
+        return self.count - len(self.proven)
+
+    def disprove(self, numbers: Collection[int]) -> None:
+        """Take back that these pieces are proven; they are for the next process to fetch."""
+        self.proven = {n: sha256 for n, sha256 in self.proven.items() if n not in numbers}
 
     def take(self) -> Piece | None:
         """Return the first piece that is neither proven nor taken; None if there is none."""

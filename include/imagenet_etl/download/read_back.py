@@ -1,4 +1,4 @@
-"""One pass over a complete download: digests of the whole, and the proof of each piece."""
+"""Digests of a download, and one pass over it that proves each piece where they need one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,53 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
+from pathlib import Path
 
 from imagenet_etl.download.pieces import Pieces
+from imagenet_etl.errors import BadArchive
 
+ALGORITHMS = ("md5", "sha256")
 _BLOCK_BYTES = 8 << 20
+
+
+class Digests:
+    """Digests of a file, taken while it is written if that is in one go and in order.
+
+    Attributes:
+        at: Up to which byte they were taken.
+    """
+
+    def __init__(self, algorithms: Sequence[str] = ALGORITHMS) -> None:
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        self.at = 0
+
+    def wrote(self, at: int, block: memoryview) -> None:
+        """Take what was written if it is what comes next."""
+        if at == self.at:
+            for state in self._hashes.values():
+                state.update(block)
+            self.at += len(block)
+
+    def read_back(
+        self, fd: int, size: int, pieces: Pieces, read: Callable[[int], None]
+    ) -> list[int]:
+        """Take all of a file instead; return the pieces that are not what was written."""
+        changed = changed_pieces(fd, size, pieces, list(self._hashes.values()), read)
+        self.at = size
+        return changed
+
+    def of(self, algorithms: Sequence[str]) -> dict[str, str]:
+        """Return some of them."""
+        return {name: self._hashes[name].hexdigest() for name in algorithms}
+
+
+def changed_on_disk(path: Path, changed: Sequence[int]) -> BadArchive:
+    """Return the error that tells of pieces that are not what was written."""
+    return BadArchive(
+        f"{path}: piece {changed[0]} changed on disk after it was written",
+        found=f"{len(changed):,} such pieces",
+        remedy="Check the disk's health, then run again: it fetches these pieces anew",
+    )
 
 
 def changed_pieces(

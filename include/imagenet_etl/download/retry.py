@@ -30,6 +30,10 @@ class TransientAnswer(Exception):
         super().__init__(reason)
 
 
+class StrayAnswer(TransientAnswer):
+    """One answer against all before it, from one of many servers behind a name, as it may be."""
+
+
 @dataclass
 class Patience:
     """How long to keep trying while nothing arrives.

@@ -14,6 +14,10 @@ class StartOver(Exception):
     """The answer cannot continue the partial file."""
 
 
+class RangeRefused(StartOver):
+    """The server says that there is no such range; it may be wrong, so it is to be asked again."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A range of bytes to ask for.
@@ -60,5 +64,6 @@ class Source(Protocol):
 
         Raises:
             StartOver: It is no longer the file that was begun.
+            RangeRefused: The server claims that it does not have the range.
             TransientAnswer: Asking again may help.
         """

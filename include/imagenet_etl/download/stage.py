@@ -40,7 +40,8 @@ def result_of(place: Place, sources: Sources, notes: Sequence[Note], fetched_byt
         place: The stage's place.
         sources: What the run is made of.
         notes: The note of each archive, in the same order.
-        fetched_bytes: How much was fetched for it, as far as is known here.
+        fetched_bytes: How much was fetched, in all slices, by the task that completes the stage;
+            what tasks of other archives fetched is not known here.
     """
     # An index of a folder holds the mtime of each file, so other mtimes ask for another index.
     told_apart_by = [n.archive.tag for n in notes if n.archive.kind == FOLDER]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from imagenet_etl.download.course import Course
 from imagenet_etl.download.crew import Crew
 from imagenet_etl.download.part import PartFile
-from imagenet_etl.download.retry import Patience, TransientAnswer
+from imagenet_etl.download.retry import Patience, StrayAnswer, TransientAnswer
 from imagenet_etl.download.slices import Pace
 from imagenet_etl.download.source import Source, StartOver
 from imagenet_etl.download.wanted import Wanted
@@ -51,15 +51,15 @@ class Transfer:
         self._course = Course(job.pace.connections, job.pace.slice)
 
     def complete(self) -> None:
-        """Fetch what is missing; one start from the beginning is granted.
+        """Fetch what is missing; one start from the beginning is granted, over all slices.
 
         Raises:
             SourceChanged: The file changed twice.
             SourceUnavailable: Nothing new arrived within the patience's budget, or in a slice.
             StillPending: The slice is over.
         """
-        restarts = 0
         shown, patience = self._job.wanted.shown, self._job.patience
+        self._job.part.meant_for(shown)
         patience.begin()
         while True:
             try:
@@ -67,19 +67,25 @@ class Transfer:
                     return
                 raise self._end_of_slice(f"{self._meter.bytes:,} bytes in it")
             except StartOver as reason:
-                self._job.part.discard()
+                self._start_over(reason)
                 patience.begin()
-                restarts += 1
-                if restarts > 1:
-                    raise SourceChanged(
-                        f"{shown} changes while it is downloaded",
-                        found=str(reason),
-                        remedy="Run again when it is at rest",
-                    ) from None
-                log.warning("%s: %s; starting over", shown, reason)
             except TransientAnswer as failure:
+                self._course.strays += isinstance(failure, StrayAnswer)
                 if not patience.wait(shown, failure, self._course.slice.left_s):
-                    raise self._end_of_slice(str(failure)) from None
+                    raise self._end_of_slice(str(failure), failure.retry_after_s) from None
+
+    def _start_over(self, reason: StartOver) -> None:
+        part, shown = self._job.part, self._job.wanted.shown
+        part.start_over()
+        if part.past.restarts > 1:
+            part.discard()  # the next run may try as often
+            raise SourceChanged(
+                f"{shown} changes while it is downloaded",
+                found=str(reason),
+                remedy="Run again when it is at rest; where several servers answer to one name, "
+                "give the address of one of them as --source",
+            ) from None
+        log.warning("%s: %s; starting over", shown, reason)
 
     def _attempt(self) -> bool:
         """Return whether the file is complete now; if not, the slice is over."""
@@ -98,13 +104,18 @@ class Transfer:
         self._meter.add(count, count)
         self._job.patience.progressed(self._job.part.size)
 
-    def _end_of_slice(self, found: str) -> SourceUnavailable | StillPending:
+    def _end_of_slice(
+        self, found: str, retry_after_s: float = 0.0
+    ) -> SourceUnavailable | StillPending:
         """Return what to say when the slice is over: to come again has to be of use."""
         if self._course.finished:
-            return StillPending(f"{self._meter.line()}; the next slice goes on from there")
+            return StillPending(
+                f"{self._meter.line()}; the next slice goes on from there",
+                retry_after_s=retry_after_s,
+            )
         return SourceUnavailable(
             f"{self._job.wanted.shown} sends too little in a slice of time to get on",
-            expected=f"a piece of {self._job.part.piece_bytes:,} bytes",
+            expected=f"a piece of {self._job.part.pieces.piece_bytes:,} bytes",
             found=found,
             remedy="Run again later: what has arrived is kept; or give another --source",
         )

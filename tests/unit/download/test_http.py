@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.fault_server import Answer, FaultServer
 
+from imagenet_etl.download.answers import HEAD_BYTES
 from imagenet_etl.download.http import Wanted, fetch
 from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.retry import Patience
@@ -181,6 +182,29 @@ def test_unreachable_server_is_transient(path: Path) -> None:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
         assert_refused(SourceUnavailable, Wanted("a", url, "zip"), path, budget_s=0.05)
+
+
+def test_single_bytes_do_not_hold_up_the_first_look(server: FaultServer, path: Path) -> None:
+    server.script = [Answer(drip_s=0.1)]
+    with PartFile(path) as part:
+        job = Job(Wanted("a", server.url, "zip"), part, Patience(budget_s=5.0, base_s=0.001))
+        fetch(job, Meter("a", 0, "B"), timeout_s=0.5)
+    assert path.read_bytes() == CONTENT
+    assert 0 < server.requests[0].sent < HEAD_BYTES
+
+
+def test_server_that_only_sends_single_bytes_is_given_up(server: FaultServer, path: Path) -> None:
+    server.always = Answer(drip_s=0.1)
+    with PartFile(path) as part, pytest.raises(SourceUnavailable, match=r"bytes in 0\.3 s"):
+        job = Job(Wanted("a", server.url, "zip"), part, Patience(budget_s=0.5, base_s=0.001))
+        fetch(job, Meter("a", 0, "B"), timeout_s=0.3)
+
+
+def test_short_file_may_come_in_single_bytes(server: FaultServer, path: Path) -> None:
+    server.content = b"PK\x03\x04 short"
+    server.always = Answer(drip_s=0.001)
+    get(Wanted("a", server.url, "zip"), path)
+    assert path.read_bytes() == server.content
 
 
 @pytest.mark.parametrize("header", ["a\r\nb", "ä"])

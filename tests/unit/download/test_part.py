@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.downloads import append
 
-from imagenet_etl.download.journal import RemoteFile
+from imagenet_etl.download.journal import Past, RemoteFile
 from imagenet_etl.download.part import PartFile, remove_leftovers
 from imagenet_etl.errors import BadArchive, LeaseLost
 
@@ -104,7 +105,15 @@ def test_damaged_line_in_the_middle_voids_what_follows(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"schema_version": 99}, {"piece_bytes": 0}, {"piece_bytes": "x"}, {"surprise": 1}],
+    [
+        {"schema_version": 99},
+        {"piece_bytes": 0},
+        {"piece_bytes": "x"},
+        {"surprise": 1},
+        {"restarts": -1},
+        {"mismatches": "x"},
+        {"dropped_bytes": 1.5},
+    ],
     ids=str,
 )
 def test_journal_that_cannot_be_used_starts_over(path: Path, change: dict[str, object]) -> None:
@@ -220,6 +229,63 @@ def test_set_aside_keeps_the_bytes_and_begins_with_nothing(path: Path) -> None:
         assert part.digests() == DIGESTS
     assert aside.read_bytes() == b"wrong"
     assert path.read_bytes() == CONTENT
+
+
+def test_what_a_download_has_been_through_outlives_its_process(path: Path) -> None:
+    begin(path, 2 * PIECE + 1)
+    with PartFile(path) as part:
+        part.start_over()
+    with PartFile(path) as part:
+        assert part.past == Past(restarts=1, dropped_bytes=2 * PIECE)
+        part.meant_for(REMOTE.url)
+        part.empty()
+        part.start(REMOTE)
+        append(part, CONTENT)
+        part.set_aside()
+    with PartFile(path) as part:
+        assert part.past == Past(mismatches=1, dropped_bytes=2 * PIECE + len(CONTENT))
+        assert part.size == 0
+        assert part.fetched_of(REMOTE.url) == 2 * PIECE + len(CONTENT)
+        assert part.fetched_of("another") == 0
+
+
+def test_download_from_elsewhere_has_no_past(path: Path) -> None:
+    begin(path, PIECE)
+    with PartFile(path) as part:
+        part.start_over()
+        part.meant_for("http://mirror/a")
+        assert (part.past, part.size) == (Past(), 0)
+        part.start(replace(REMOTE, url="http://mirror/a"))
+    with PartFile(path) as part:
+        assert part.past == Past()
+
+
+def test_download_without_trouble_keeps_the_plain_first_line(path: Path) -> None:
+    begin(path, PIECE)
+    head = json.loads(journal_of(path).read_text().splitlines()[0])
+    assert set(head) == {"schema_version", "piece_bytes", "url", "validator", "total"}
+
+
+def test_finished_download_leaves_nothing_beside_its_archive(path: Path) -> None:
+    with PartFile(path) as part:
+        part.start(REMOTE)
+        append(part, CONTENT)
+        part.set_aside()
+        part.start(REMOTE)
+        append(part, CONTENT)
+        path.rename(path.with_suffix(""))
+        part.forget()
+    assert list(path.parent.iterdir()) == [path.with_suffix("")]
+
+
+def test_start_without_ownership_is_refused(path: Path) -> None:
+    def lost() -> None:
+        raise LeaseLost("taken over")
+
+    begin(path, PIECE)
+    with PartFile(path, lost) as part, pytest.raises(LeaseLost):
+        part.start(REMOTE)
+    assert path.read_bytes() == CONTENT[:PIECE]
 
 
 def test_pieces_grow_with_the_file_up_to_a_limit(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagenet_etl.download.descriptor import Fenced
 from imagenet_etl.download.journal import RemoteFile, journal_of
-from imagenet_etl.download.part import Fenced, PartFile
+from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.pieces import Piece, Pieces
 
 PIECE = 1 << 20
@@ -125,13 +127,66 @@ def test_stream_of_a_file_that_was_begun_anew_writes_nothing(path: Path) -> None
         assert part.size == path.stat().st_size == 0
 
 
-def test_stream_of_a_closed_file_writes_nothing(path: Path) -> None:
+@pytest.mark.parametrize("how", ["begun anew", "fenced"])
+def test_stream_without_a_piece_of_its_own_neither_begins_nor_changes_the_file(
+    path: Path, how: str
+) -> None:
     with PartFile(path) as part:
         part.start(REMOTE)
-        piece = part.take()
+        old = part.take()
+        assert old is not None
+        if how == "fenced":
+            part.fence()
+        else:
+            part.start(REMOTE, old)
+        fresh = part.take()
+        assert fresh is not None
+        write(part, fresh, fresh.end)
+        with pytest.raises(Fenced):
+            part.start(REMOTE, old)
+        with pytest.raises(Fenced):
+            part.learn_total(1, old)
+        assert part.remote == REMOTE
+        assert part.proven_bytes == PIECE
+
+
+AFTER_CLOSE: dict[str, Callable[[PartFile, Piece], object]] = {
+    "write": lambda part, piece: write(part, piece, 10),
+    "take": lambda part, piece: part.take(),
+    "take_after": lambda part, piece: part.take_after(piece),
+    "start": lambda part, piece: part.start(REMOTE),
+    "start with a piece": lambda part, piece: part.start(REMOTE, piece),
+    "learn_total": lambda part, piece: part.learn_total(10, piece),
+    "meant_for": lambda part, piece: part.meant_for("another"),
+    "start_over": lambda part, piece: part.start_over(),
+    "empty": lambda part, piece: part.empty(),
+    "discard": lambda part, piece: part.discard(),
+    "set_aside": lambda part, piece: part.set_aside(),
+    "digests": lambda part, piece: part.digests(),
+    "forget": lambda part, piece: part.forget(),
+}
+
+
+@pytest.mark.parametrize("late", AFTER_CLOSE.values(), ids=AFTER_CLOSE)
+def test_who_comes_to_a_closed_file_changes_nothing(
+    path: Path, late: Callable[[PartFile, Piece], object]
+) -> None:
+    with PartFile(path) as part:
+        part.start(REMOTE)
+        done, piece = part.take(), part.take()
+        assert done is not None
         assert piece is not None
-    with pytest.raises(Fenced):
-        write(part, piece, 10)
+        write(part, done, done.end)
+    files = {file: file.read_bytes() for file in path.parent.iterdir()}
+    other = path.parent / "other"
+    with other.open("w+b") as file:  # its descriptor most likely has the number of the closed one
+        file.write(b"of somebody else")
+        file.flush()
+        with pytest.raises(Fenced):
+            late(part, piece)
+        part.give_back(piece)
+    assert other.read_bytes() == b"of somebody else"
+    assert {file: file.read_bytes() for file in path.parent.iterdir() if file != other} == files
 
 
 def test_old_journal_goes_on(path: Path) -> None:
