@@ -35,7 +35,6 @@ from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.packing import WORKER
 from imagenet_etl.pipeline import (
     STAGES,
-    counts_in_words,
     find_receipt,
     receipts_up_to,
     run_pack_group,
@@ -45,6 +44,7 @@ from imagenet_etl.pool import workers_ready
 from imagenet_etl.preflight.report import preflight_lines
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.selection import parse_group
+from imagenet_etl.stage import counts_in_words
 from imagenet_etl.verify import verify_folder
 
 _POLL_S = 15.0

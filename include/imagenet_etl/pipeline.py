@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,7 @@ from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.receipts import Receipt, stage_digest_of
 from imagenet_etl.report import report
 from imagenet_etl.selection import Group, groups_of
-from imagenet_etl.stage import Place, Result, Stage
+from imagenet_etl.stage import Outcome, Place, Result, Stage, counts_in_words
 from imagenet_etl.untar import index_is_good, remove_parts, untar
 from imagenet_etl.val_split import SPLIT_SETTINGS, split_val, why_not_split
 from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, verify
@@ -61,8 +61,8 @@ STAGES = {
         Stage("filter_classes", 2, FILTER_SETTINGS, filter_classes, why_idle=why_not_filtered),
         Stage("split_val", 1, SPLIT_SETTINGS, split_val, why_idle=why_not_split),
         Stage("plan_shards", 4, PLAN_SETTINGS, plan_shards),
-        Stage("pack", 3, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
-        Stage("verify", 3, (), verify, is_whole=tree_is_whole),
+        Stage("pack", 4, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
+        Stage("verify", 4, (), verify, is_whole=tree_is_whole),
         Stage("report", 1, (), report),
         Stage("back_up_to_s3", 1, ("s3_uri",), back_up_to_s3, after="verify",
               still_true=backup_is_there),
@@ -70,24 +70,6 @@ STAGES = {
               still_true=snapshot_is_there),
     )
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A stage's receipt, whether it was there already, and why it had nothing to do by itself."""
-
-    receipt: Receipt
-    reused: bool
-    idle: str = ""
-
-    def told(self) -> str:
-        """Return the counts in words."""
-        return counts_in_words(self.receipt.counts)
-
-
-def counts_in_words(counts: dict[str, int]) -> str:
-    """Return counts for people, such as ``2,000 train images, 20 classes``."""
-    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
 
 
 def run_stage(build: Build, name: str) -> Outcome:

@@ -110,3 +110,21 @@ class Stage:
     is_whole: Callable[[Build, Receipt], bool] = lambda _build, _receipt: True
     tidy: Callable[[Place], None] = lambda _place: None
     why_idle: Callable[[Settings], str] = lambda _settings: ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's receipt, whether it was there already, and why it had nothing to do by itself."""
+
+    receipt: Receipt
+    reused: bool
+    idle: str = ""
+
+    def told(self) -> str:
+        """Return the counts in words."""
+        return counts_in_words(self.receipt.counts)
+
+
+def counts_in_words(counts: dict[str, int]) -> str:
+    """Return counts for people, such as ``2,000 train images, 20 classes``."""
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())

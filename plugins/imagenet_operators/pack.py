@@ -28,8 +28,9 @@ class PackOperator(StageOperator):
         """Pack."""
         if not self.group:
             return super().execute(context)
-        from imagenet_etl.pipeline import counts_in_words, run_pack_group
+        from imagenet_etl.pipeline import run_pack_group
         from imagenet_etl.selection import parse_group
+        from imagenet_etl.stage import counts_in_words
 
         with self.build(context) as build:
             counts = run_pack_group(build, parse_group(self.group))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from imagenet_operators.stage import StageOperator
 
 if TYPE_CHECKING:
-    from imagenet_etl.pipeline import Outcome
+    from imagenet_etl.stage import Outcome
 
 
 class ReportOperator(StageOperator):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from imagenet_etl.build import Build
-    from imagenet_etl.pipeline import Outcome
+    from imagenet_etl.stage import Outcome
 
 
 SLICE_S = 1500.0

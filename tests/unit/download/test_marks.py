@@ -13,7 +13,8 @@ from imagenet_etl.datasets import facts_of
 from imagenet_etl.download.asked import source_marks
 from imagenet_etl.download.marks import mark_of
 from imagenet_etl.download.notes import Expected, read_note, still_meets
-from imagenet_etl.pipeline import Outcome, run_stage
+from imagenet_etl.pipeline import run_stage
+from imagenet_etl.stage import Outcome
 from imagenet_etl.storage import LocalStorage
 
 ARCHIVE = facts_of("tiny_imagenet").archives[0].name
