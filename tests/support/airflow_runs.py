@@ -49,6 +49,19 @@ def run_dag(dag_id: str, conf: dict[str, Any]) -> Run:
     return Run(run.run_id, str(run.state), tasks)
 
 
+def task_tries(run: Run, task_id: str) -> int:
+    """Return how many tries a task of a run took."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        query = select(TaskInstance).where(
+            TaskInstance.run_id == run.run_id, TaskInstance.task_id == task_id
+        )
+        return int(session.scalars(query).one().try_number)
+
+
 def asset_events() -> list[dict[str, Any]]:
     """Return the extras of all asset events so far with their asset's name, oldest first."""
     from airflow.models.asset import AssetEvent
