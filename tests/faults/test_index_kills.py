@@ -14,7 +14,7 @@ from tests.support.class_tars import WHOLE
 from tests.support.tars import write_large
 
 MEMBERS = 300_000
-POINTS = int(os.environ.get("IMAGENET_KILL_POINTS", "2"))
+POINTS = int(os.environ.get("IMAGENET_KILL_POINTS", "1"))
 SEED = int(os.environ.get("IMAGENET_KILL_SEED", "20"))
 
 pytestmark = pytest.mark.timeout(120 + 30 * POINTS)
