@@ -54,8 +54,9 @@ def test_slice_leaves_room_for_what_is_in_flight(operator: type[StageOperator]) 
 
 
 def test_download_stays_away_as_long_as_the_server_asks(
-    context: dict[str, Any], server: FaultServer
+    context: dict[str, Any], server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(DownloadOperator, "slice_s", 60.0)  # longer than the pause after the cut
     server.script = [Answer(cut_at=3 << 20)]
     server.always = Answer(status=503, headers={"Retry-After": "300"})
     task = DownloadOperator(task_id="download", dataset="tiny_imagenet")
