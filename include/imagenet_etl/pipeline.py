@@ -211,6 +211,10 @@ def _stage(name: str) -> Stage:
 
 def _chain_before(build: Build, stage: Stage) -> Iterator[Stage]:
     names = build.facts.stages
+    if (stage.after or stage.name) not in names:
+        raise ConfigError(
+            f"{build.facts.title} has no stage {stage.name}", expected=" or ".join(names)
+        )
     last = names.index(stage.after) + 1 if stage.after else names.index(stage.name)
     yield from (STAGES[name] for name in names[:last])
 

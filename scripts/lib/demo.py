@@ -267,7 +267,7 @@ def print_table(tasks: dict, build) -> None:
     from imagenet_etl.pipeline import STAGES, find_receipt
 
     say(f"\n{'stage':<16} {'state':<8} {'items':>7} {'MB':>7} {'seconds':>8}")
-    for name in [*STAGES, "publish"]:
+    for name in (name for name in [*STAGES, "publish"] if name in tasks):
         receipt = find_receipt(build, name) if name in STAGES else None
         items, size = amounts(receipt) if receipt else ("", "")
         seconds = f"{tasks[name].duration or 0:.1f}"

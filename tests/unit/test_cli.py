@@ -203,3 +203,10 @@ def test_sample_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "exists already" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [mine]
     assert mine.read_bytes() == b"precious"
+
+
+def test_a_stage_that_the_dataset_does_not_have_is_told(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("split_val") == USAGE
+    assert "Tiny ImageNet has no stage split_val: expected download or" in capsys.readouterr().err
