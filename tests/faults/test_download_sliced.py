@@ -1,10 +1,11 @@
 """Downloads that make way after a slice of time and go on in the next one."""
 
 import hashlib
+import re
 from dataclasses import replace
 
 import pytest
-from tests.support.downloads import FACTS, MIB, Run, archive_bytes, quick, ranges
+from tests.support.downloads import FACTS, MIB, Run, archive_bytes, makes_way, quick, ranges
 from tests.support.fault_server import Answer, FaultServer, Request
 
 from imagenet_etl.download.archive import verified_archive
@@ -44,6 +45,9 @@ def slices(run: Run, server: FaultServer, connections: int, slice_s: float = SLI
             one_slice(run, server, slice_s, connections)
         except StillPending:
             run.assert_nothing()
+        except SourceUnavailable as error:
+            if "too little in a slice" not in str(error):
+                raise  # else the machine is too busy for a piece in so short a slice
         else:
             return count
     raise AssertionError("no end")
@@ -64,8 +68,7 @@ def test_slices_follow_each_other_until_the_archive_is_there(
 
 
 def test_receipt_counts_the_bytes_of_all_slices(server: FaultServer, run: Run) -> None:
-    with pytest.raises(StillPending):
-        one_slice(run, server)
+    makes_way(lambda: one_slice(run, server))
     outcome = run_stage(run.build(f"{server.url}#sha256={SHA256}"), "download")
     assert outcome.receipt.facts["bytes_fetched"] == SIZE
 
@@ -74,8 +77,7 @@ def test_end_of_a_slice_tells_how_much_is_there_and_how_long_it_takes(
     server: FaultServer, run: Run
 ) -> None:
     told = r"download tiny-imagenet-200.zip: \d\.\d of 6\.3 MB, \d\.\d MB/s, \d+ s left"
-    with pytest.raises(StillPending, match=told):
-        one_slice(run, server)
+    assert re.search(told, str(makes_way(lambda: one_slice(run, server))))
     assert proven(run) > 0
 
 
@@ -83,8 +85,7 @@ def test_stream_ends_with_its_piece(
     server: FaultServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imagenet_etl.download.slices._GRACE", 100.0)
-    with pytest.raises(StillPending):
-        one_slice(run, server)
+    makes_way(lambda: one_slice(run, server))
     assert run.part.stat().st_size == proven(run) * MIB
     assert server.sent - proven(run) * MIB <= MIB // 2
 
@@ -109,8 +110,7 @@ def test_slice_in_which_no_piece_is_finished_is_a_failure(server: FaultServer, r
 
 def test_stalled_helpers_do_not_hold_a_slice_up(server: FaultServer, run: Run) -> None:
     server.script = [SLOW, Answer(stall_at=0), Answer(stall_at=0)]
-    with pytest.raises(StillPending):
-        one_slice(run, server, connections=3)
+    makes_way(lambda: one_slice(run, server, connections=3))
     server.resumed.set()
     server.answers = lambda _: Answer()
     one_slice(run, server, slice_s=60, connections=3)
