@@ -15,6 +15,7 @@ from imagenet_etl.images.spec import ImageSpec
 from imagenet_etl.manifest import Manifest, read_manifest, version_of
 from imagenet_etl.pool import WorkerPool
 from imagenet_etl.preflight.loose import check_loose_files
+from imagenet_etl.preflight.needs import PNG_GROWTH
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Output, Receipt, is_intact
 from imagenet_etl.records.formats import LOOSE_FORMATS
@@ -32,7 +33,6 @@ READ_AHEAD = 16
 """Images that a worker asks for at once, where each lies somewhere else."""
 
 _SPACE_RESERVE = 64 << 20
-_PNG_GROWTH = 5  # of a photograph's JPEG, about
 
 
 def pack(place: Place) -> Result:
@@ -211,7 +211,7 @@ def _check_space(place: Place, missing: list[Segment]) -> None:
 
 def _written(segment: Segment, output: str, spec: ImageSpec) -> int:
     """Return about how many bytes a segment takes; what is joined later is written twice."""
-    growth = _PNG_GROWTH if spec.encoding == "png" else 1
+    growth = PNG_GROWTH if spec.encoding == "png" else 1
     return segment.bytes * growth * (1 if is_final(output, segment) else 2)
 
 

@@ -109,9 +109,8 @@ class _Planner:
         self._names = [split.name for split in splits]
         self.spans: list[Span] = []
         for split in splits:
-            for span in spans_of(split, settings, len(self.spans)):
-                _check_not_there(span, self.spans)
-                self.spans.append(span)
+            self.spans += spans_of(split, settings, len(self.spans))
+        _check_one_origin(self.spans)
         self.planned: dict[str, Counter[str]] = {}
         wnids = sorted(entry["wnid"] for entry in place.done["filter_classes"].facts["classes"])
         label = {e["wnid"]: n for n, e in enumerate(place.done["filter_classes"].facts["classes"])}
@@ -197,15 +196,18 @@ class _Planner:
         )
 
 
-def _check_not_there(span: Span, before: list[Span]) -> None:
+def _check_one_origin(spans: list[Span]) -> None:
     """Refuse to take a split out of the training images that the dataset has by itself.
 
     Raises:
         ConfigError: It has.
     """
-    split = span.segment.split
-    if any(other.segment.split == split and other.origin != span.origin for other in before):
-        raise ConfigError(
-            f"train_ratio and test_ratio make a split {split}, and the dataset has one of its own",
-            remedy="Leave both ratios alone",
-        )
+    origins: dict[str, str] = {}
+    for span in spans:
+        split = span.segment.split
+        if origins.setdefault(split, span.origin) != span.origin:
+            raise ConfigError(
+                f"train_ratio and test_ratio make a split {split}, and the dataset has one of its "
+                "own",
+                remedy="Leave both ratios alone",
+            )
