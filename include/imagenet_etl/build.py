@@ -39,8 +39,8 @@ def _no_lock() -> None:
     """Accept: without a lock there is nothing to lose."""
 
 
-AwsClient = Callable[[str], Any]
-"""Makes a boto3 client for a service name such as ``s3``."""
+AwsClient = Callable[..., Any]
+"""Makes a boto3 client for a service name such as ``s3``; ``region_name`` may be given."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Build:
     slice_s: float | None = None
     check_owner: Callable[[], None] = _no_lock
 
-    def client(self, service: str) -> Any:
-        """Return an AWS client.
+    def client(self, service: str, region: str = "") -> Any:
+        """Return an AWS client, of another region than the connection's if one is given.
 
         Raises:
             CloudError, AccessDenied: Region, endpoint, profile or credentials are missing or wrong.
         """
         with typed_aws_errors("the client", service):
             try:
-                return self.aws(service)
+                return self.aws(service, region_name=region) if region else self.aws(service)
             except ValueError as error:
                 raise CloudError(
                     f"no client for {service} can be made",

@@ -134,10 +134,10 @@ def _build(args: argparse.Namespace) -> Build:
     )
 
 
-def _aws_client(service: str) -> Any:
+def _aws_client(service: str, region_name: str | None = None) -> Any:
     import boto3  # noqa: PLC0415 - takes longer to import than many a stage to run
 
-    return boto3.client(service)
+    return boto3.client(service, region_name=region_name)
 
 
 def _prepare(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from imagenet_etl.cli_cloud_options import add_cloud, tags_of
 from imagenet_etl.config import (
     BOUNDS,
     EXPECTATIONS,
@@ -33,9 +34,7 @@ def add_settings(parser: argparse.ArgumentParser, metavar: str = "DATASET") -> N
     _add_labels(parser)
     _add_images(parser)
     _add_records(parser)
-    add = parser.add_argument_group("cloud").add_argument
-    add("--s3-uri", default="", metavar="URI", help="where back_up_to_s3 puts the version")
-    add("--ebs-volume-id", default="", metavar="ID", help="what snapshot_ebs takes a snapshot of")
+    add_cloud(parser)
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
@@ -233,6 +232,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
             "sources": _sources(args.dataset, args.source),
             "splits": tuple(args.split),
             "formats": tuple(dict.fromkeys(args.formats or ["recordio"])),
+            "back_up": tuple(args.back_up or ["dataset"]),
+            "s3_tags": tags_of(args.s3_tags),
         }
     )
 

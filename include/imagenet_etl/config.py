@@ -21,6 +21,10 @@ EXPECTATIONS = ("published", "any")
 LABEL_ORDERS = ("wnid", "devkit")
 KEEP_ARCHIVES = ("always", "after_backup", "never")
 SHUFFLES = ("global", "blocks", "none")
+BACKUPS = ("dataset", "archives")
+STORAGE_CLASSES = ("STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR")
+"""Those that answer a GET at once: a restore must not wait for hours."""
+
 SEGMENT_RECORDS = 4096
 """The most records in a segment, the unit of work and of retry, that is no shard of some size."""
 
@@ -38,18 +42,32 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "min_images_per_class": (0, 1_000_000),
     "val_images_per_class": (0, 1_000_000),
     "max_bad_classes": (0, 100_000),
+    "s3_mib_per_s": (0, 100_000),
+    "s3_connections": (1, 64),
+    "keep_versions": (0, 1000),
 }
 """Inclusive bounds of the whole-number settings; the form and the command line show them too."""
 
-_VERSION = re.compile(r"(?!registry\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# These names stand beside the versions, on disk or in the bucket.
+_VERSION = re.compile(
+    r"(?!(?:registry\.json|catalog\.json|archives)$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+)
 _TEXTS = ("dataset", "data_dir", "version", "resize", "subsampling", "expect", "label_order",
-          "shuffle", "keep_archives", "s3_uri", "ebs_volume_id")  # fmt: skip
-_SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files", "hardlink")
-_LISTS = ("formats", "splits", "keep_classes", "drop_classes")
+          "shuffle", "keep_archives", "s3_uri", "s3_storage_class", "s3_kms_key", "ebs_volume_id",
+          "snapshot_kms_key")  # fmt: skip
+_SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files", "hardlink",
+             "from_backup", "freeze", "accept_licence", "prune")  # fmt: skip
+_LISTS = ("formats", "splits", "keep_classes", "drop_classes", "back_up", "snapshot_regions",
+          "share_with")  # fmt: skip
+_DICTS = ("sources", "s3_tags")
 _RATIOS = ("train_ratio", "test_ratio")
 _CHOICES = {"expect": EXPECTATIONS, "label_order": LABEL_ORDERS, "keep_archives": KEEP_ARCHIVES,
-            "shuffle": SHUFFLES, "subsampling": SUBSAMPLINGS}  # fmt: skip
+            "shuffle": SHUFFLES, "subsampling": SUBSAMPLINGS,
+            "s3_storage_class": STORAGE_CLASSES}  # fmt: skip
 _VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
+_ACCOUNT = re.compile(r"\d{12}")
+_MAX_TAGS = 10  # Amazon S3 User Guide, "Categorizing your objects using tags"
 
 
 @dataclass(frozen=True)
@@ -94,8 +112,23 @@ class Settings:
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
         keep_archives: What becomes of fetched archives: kept ``always``, ``after_backup`` deleted,
             or ``never`` kept once the version is verified.
-        s3_uri: Where to back the dataset up; empty for nowhere.
+        s3_uri: Where to back up, and where archives are looked for first; empty for nowhere.
+        back_up: What is backed up, of ``BACKUPS``.
+        from_backup: Whether archives that the backup holds are fetched from there.
+        s3_storage_class: Storage class of what is backed up, of ``STORAGE_CLASSES``.
+        s3_kms_key: KMS key that encrypts the backup; empty for the bucket's default.
+        s3_tags: Tags of the backup's objects, at most ten.
+        s3_mib_per_s: Most MiB a second that a backup sends; 0 for as many as go.
+        s3_connections: Requests of a backup that are under way at once.
         ebs_volume_id: The volume to snapshot; empty for none.
+        freeze: Whether the volume's file system is frozen while its snapshot begins; needs root.
+        snapshot_regions: Regions that get a copy of the snapshot.
+        snapshot_kms_key: KMS key, or alias in each region, that encrypts the copies; empty for the
+            encryption that the snapshot has.
+        share_with: Account ids that may use the snapshot and its copies.
+        accept_licence: Whether somebody says that those accounts may have the data.
+        keep_versions: How many of the newest versions ``prune`` keeps; 0 for all.
+        prune: Whether ``prune`` deletes; else it only says what it would delete.
 
     Raises:
         ConfigError: A value is out of its bounds.
@@ -135,7 +168,21 @@ class Settings:
     hardlink: bool = False
     keep_archives: str = "always"
     s3_uri: str = ""
+    back_up: tuple[str, ...] = ("dataset",)
+    from_backup: bool = True
+    s3_storage_class: str = "STANDARD"
+    s3_kms_key: str = ""
+    s3_tags: dict[str, str] = field(default_factory=dict)
+    s3_mib_per_s: int = 0
+    s3_connections: int = 10
     ebs_volume_id: str = ""
+    freeze: bool = False
+    snapshot_regions: tuple[str, ...] = ()
+    snapshot_kms_key: str = ""
+    share_with: tuple[str, ...] = ()
+    accept_licence: bool = False
+    keep_versions: int = 0
+    prune: bool = False
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -154,14 +201,28 @@ class Settings:
         self._check_classes()
         ok = not self.version or bool(_VERSION.fullmatch(self.version))
         _require(
-            ok, "version", self.version, "letters, digits, dot, dash, underscore; not registry.json"
+            ok, "version", self.version, "letters, digits, dot, dash, underscore; no name of ours"
         )
         if self.max_bad is not None:
             _require(self.max_bad >= 0, "max_bad", self.max_bad, "0 or more")
+        self._check_cloud()
+
+    def _check_cloud(self) -> None:
         ok = not self.ebs_volume_id or bool(_VOLUME.fullmatch(self.ebs_volume_id))
         _require(ok, "ebs_volume_id", self.ebs_volume_id, "vol- and hex digits")
         ok = not self.s3_uri or _is_s3_uri(self.s3_uri)
         _require(ok, "s3_uri", self.s3_uri, "s3://bucket/prefix")
+        ok = len(self.s3_tags) <= _MAX_TAGS
+        _require(ok, "s3_tags", f"{len(self.s3_tags)} tags", f"at most {_MAX_TAGS}")
+        for name, allowed, expected in (
+            ("back_up", "|".join(BACKUPS), " or ".join(BACKUPS)),
+            ("snapshot_regions", _REGION.pattern, "regions such as eu-central-1"),
+            ("share_with", _ACCOUNT.pattern, "account ids of 12 digits; never all"),
+        ):
+            values = tuple(sorted(set(getattr(self, name))))
+            object.__setattr__(self, name, values)
+            for value in values:
+                _require(re.fullmatch(allowed, value) is not None, name, value, expected)
 
     def _check_images(self) -> None:
         parse_resize(self.resize)
@@ -234,10 +295,12 @@ class Settings:
             value = getattr(self, name)
             ok = isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
             _require(ok, name, value, "a list of texts")
-        ok = isinstance(self.sources, dict) and all(
-            isinstance(text, str) for pair in self.sources.items() for text in pair
-        )
-        _require(ok, "sources", self.sources, "a path or URL for each archive name")
+        for name in _DICTS:
+            value = getattr(self, name)
+            ok = isinstance(value, dict) and all(
+                isinstance(text, str) for pair in value.items() for text in pair
+            )
+            _require(ok, name, value, "a text for each name")
 
     def select(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the named settings, JSON-ready: what a stage's digest is taken over.

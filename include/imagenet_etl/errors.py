@@ -34,7 +34,13 @@
     │       ├── CloudNotFound
     │       ├── ClockSkewed
     │       ├── BackupConflict
-    │       └── SnapshotFailed
+    │       ├── BackupIncomplete      the commit mark is missing, or names what is not there
+    │       ├── SnapshotFailed
+    │       ├── SharingRefused        public, or under a key that others cannot use
+    │       ├── WrongVolume           not what lies under the data folder
+    │       ├── VolumeFailed
+    │       ├── FreezeFailed
+    │       └── CommandFailed         what an instance was told to do
     └── TransientError                the same call may succeed later
         ├── SourceUnavailable
         ├── SourceBusy                another run is downloading this archive
@@ -238,6 +244,30 @@ class BackupConflict(CloudError):
 
 class SnapshotFailed(CloudError):
     """The snapshot ended in the state ``error``, or did not finish before its deadline."""
+
+
+class BackupIncomplete(CloudError):
+    """A backup lacks its commit mark, or an object that the mark names."""
+
+
+class SharingRefused(CloudError):
+    """The snapshot must not, or cannot, be shared; no call was made."""
+
+
+class WrongVolume(CloudError):
+    """The volume is not the one under the data folder, or is none that EBS can snapshot."""
+
+
+class VolumeFailed(CloudError):
+    """A volume or its attachment ended in an error, or did not get ready before its deadline."""
+
+
+class FreezeFailed(CloudError):
+    """The file system could not be frozen, or was thawed too early, so the snapshot is unusable."""
+
+
+class CommandFailed(CloudError):
+    """A command on an instance failed, or did not end before its deadline."""
 
 
 class SourceUnavailable(TransientError):

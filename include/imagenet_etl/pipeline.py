@@ -82,6 +82,8 @@ def run_stage(build: Build, name: str) -> Outcome:
         EtlError: Whatever the stage raises.
     """
     stage = _stage(name)
+    if reason := stage.not_asked(build.settings):
+        raise NothingToDo(reason)
     with typed_os_errors(build.storage.url):
         if name == build.facts.stages[0]:
             check_budget(build)
@@ -211,6 +213,11 @@ def _stage(name: str) -> Stage:
 
 def _chain_before(build: Build, stage: Stage) -> Iterator[Stage]:
     names = build.facts.stages
+    if stage.after and stage.after not in names:
+        before = _stage(stage.after)
+        yield from _chain_before(build, before)
+        yield before
+        return
     if (stage.after or stage.name) not in names:
         raise ConfigError(
             f"{build.facts.title} has no stage {stage.name}", expected=" or ".join(names)

@@ -93,6 +93,7 @@ class Stage:
         reads: The settings that decide the result.
         run: Does the work.
         after: The stage it builds on, for a stage that is in no dataset's chain of local stages.
+        not_asked: Why an optional stage has nothing to do; nothing when it was asked for.
         tools: Versions of the codecs that decide the result.
         still_true: Tells whether the result that a receipt notes is still there; cheap.
         is_whole: Looks closer, before the stage itself is passed over as done.
@@ -105,6 +106,7 @@ class Stage:
     reads: tuple[str, ...]
     run: Callable[[Place], Result]
     after: str = ""
+    not_asked: Callable[[Settings], str] = lambda _settings: ""
     tools: Callable[[], dict[str, str]] = dict
     still_true: Callable[[Build, Receipt], bool] = outputs_intact
     is_whole: Callable[[Build, Receipt], bool] = lambda _build, _receipt: True

@@ -18,6 +18,7 @@ from imagenet_etl.datasets import ArchiveFacts, DatasetFacts
 from imagenet_etl.datasets.base import WNID
 from imagenet_etl.images.geometry import MODES
 from imagenet_etl.images.spec import SUBSAMPLINGS
+from imagenet_operators.form_cloud import backup_fields, snapshot_fields, version_fields
 from imagenet_operators.form_fields import choice, number, switch, text_field
 
 ALL_SPLITS = "all"
@@ -35,7 +36,10 @@ _RESIZE_EXAMPLES = ["none", "short_edge:256", "short_edge:480", "long_edge:512",
 
 def form(facts: DatasetFacts) -> dict[str, Param]:
     """Return the params of a dataset's DAG, in the order of the form."""
-    sections = (_source(facts), _place(), _classes(facts), _images(), _records(facts), _cloud())
+    sections = (
+        _source(facts), _place(), _classes(facts), _images(), _records(facts),
+        backup_fields(), snapshot_fields(), version_fields(),
+    )  # fmt: skip
     return {name: field for section in sections for name, field in section.items()}
 
 
@@ -299,22 +303,3 @@ def _loose(facts: DatasetFacts) -> dict[str, Param]:
             f"ImageFolder may write more than {MAX_LOOSE_FILES:,} of them.",
         )
     return fields
-
-
-def _cloud() -> dict[str, Param]:
-    return {
-        "s3_uri": text_field(
-            "Cloud",
-            "Backup",
-            "As s3://bucket/prefix. Empty: the Variable **imagenet_s3_uri**, else no backup. "
-            "**none**: no backup this time.",
-            pattern=r"^(none|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?$",
-        ),
-        "ebs_volume_id": text_field(
-            "Cloud",
-            "Volume to snapshot",
-            "Id of the EBS volume under the data folder. Empty: the Variable "
-            "**imagenet_ebs_volume_id**, else no snapshot. **none**: no snapshot this time.",
-            pattern=r"^(none|vol-[0-9a-f]{8,17})?$",
-        ),
-    }

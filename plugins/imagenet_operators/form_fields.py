@@ -17,9 +17,9 @@ def text_field(section: str, title: str, text: str, **schema: Any) -> Param:
     )
 
 
-def switch(section: str, title: str, text: str) -> Param:
-    """Return a switch that is off."""
-    return Param(False, type="boolean", title=title, section=section, description_md=text)
+def switch(section: str, title: str, text: str, *, default: bool = False) -> Param:
+    """Return a switch, off unless its default says otherwise."""
+    return Param(default, type="boolean", title=title, section=section, description_md=text)
 
 
 def number(section: str, name: str, default: int, title: str, text: str) -> Param:

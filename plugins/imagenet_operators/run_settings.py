@@ -141,13 +141,11 @@ class AwsClients:
     def __init__(self, aws_conn_id: str) -> None:
         self._aws_conn_id = aws_conn_id
 
-    def __call__(self, service: str) -> Any:
-        """Return the client of ``s3`` or ``ec2``."""
+    def __call__(self, service: str, region_name: str | None = None) -> Any:
+        """Return the client of a service; without a region, in that of the connection."""
         # The provider takes a second to import; DAG files must not pay for it.
-        if service == "s3":
-            from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-            return S3Hook(aws_conn_id=self._aws_conn_id).get_conn()
-        from airflow.providers.amazon.aws.hooks.ec2 import EC2Hook
-
-        return EC2Hook(aws_conn_id=self._aws_conn_id, api_type="client_type").conn
+        return AwsBaseHook(
+            aws_conn_id=self._aws_conn_id, region_name=region_name, client_type=service
+        ).get_conn()

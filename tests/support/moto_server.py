@@ -20,7 +20,7 @@ class MotoServer:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def client(self, service: str, **config: Any) -> Any:
+    def client(self, service: str, region_name: str = REGION, **config: Any) -> Any:
         """Return a boto3 client; ``config`` goes to botocore's ``Config``."""
         import boto3
         from botocore.config import Config
@@ -28,7 +28,7 @@ class MotoServer:
         return boto3.client(
             service,
             endpoint_url=self.url,
-            region_name=REGION,
+            region_name=region_name,
             aws_access_key_id=_KEY_ID,
             aws_secret_access_key=_SECRET,
             config=Config(s3={"addressing_style": "path"}, **config),

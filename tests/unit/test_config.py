@@ -53,7 +53,10 @@ def test_a_number_may_not_be_missing(name):
         "subsampling",
         "expect",
         "s3_uri",
+        "s3_storage_class",
+        "s3_kms_key",
         "ebs_volume_id",
+        "snapshot_kms_key",
     ],
 )
 @pytest.mark.parametrize("value", [None, 5, ["a"]])
@@ -63,8 +66,10 @@ def test_a_text_that_is_none_is_refused(name, value):
 
 
 @pytest.mark.parametrize(
-    "name", ["upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files"]
-)
+    "name",
+    ["upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files", "from_backup",
+     "freeze", "accept_licence", "prune"],
+)  # fmt: skip
 @pytest.mark.parametrize("value", ["false", 0, None])
 def test_a_switch_is_true_or_false(name, value):
     with pytest.raises(ConfigError, match=f"setting {name}"):
@@ -88,7 +93,8 @@ def test_a_switch_is_true_or_false(name, value):
         (
             "version",
             ["", "v1", "2024-01.a_b", "A" * 64, "registry"],
-            ["A" * 65, ".hidden", "-x", "a/b", "a b", "ü", "..", "v1\n", "registry.json"],
+            ["A" * 65, ".hidden", "-x", "a/b", "a b", "ü", "..", "v1\n", "registry.json",
+             "catalog.json", "archives"],
         ),
         ("max_bad", [None, 0, 10**9], [-1]),
         (
@@ -102,6 +108,19 @@ def test_a_switch_is_true_or_false(name, value):
             ["bucket", "http://bucket/x", "s3://", "s3://Bucket", "s3://a", "s3://a..b/x",
              "s3://bucket/a\nb"],
         ),
+        ("back_up", [(), ["dataset"], ["archives", "dataset"]], ["all", ["index"], None]),
+        ("s3_storage_class", ["STANDARD", "GLACIER_IR"], ["", "GLACIER", "DEEP_ARCHIVE"]),
+        (
+            "s3_tags",
+            [{}, {"team": "vision", "cost centre": ""}],
+            [None, ["team=vision"], {"team": 1}, {str(i): "" for i in range(11)}],
+        ),
+        (
+            "snapshot_regions",
+            [(), ["eu-central-1", "us-gov-west-1", "ap-southeast-3"]],
+            ["eu-central-1", ["Frankfurt"], ["eu-central-1a"], ["eu-central-1\n"]],
+        ),
+        ("share_with", [(), ["123456789012"]], [["all"], ["1234"], ["123456789012\n"], [123]]),
         (
             "resize",
             ["none", "short_edge:1", "long_edge:7", "squash:64x48", "crop:9999x9999", "fill:1x1",

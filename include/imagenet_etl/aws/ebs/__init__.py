@@ -1,0 +1,1 @@
+"""EBS: snapshots, their copies and shares, volumes and where they are attached."""

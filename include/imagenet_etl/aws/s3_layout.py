@@ -1,0 +1,67 @@
+"""Where everything is below ``s3://bucket/prefix``.
+
+::
+
+    <dataset>/<version>/...                     a version; manifest.json is its commit mark
+    <dataset>/archives/<name>                   an archive as it was fetched
+    <dataset>/archives/<name>.backup.json       its commit mark: size, digests, source
+    <dataset>/archives/index/<digest>/...       an image index; receipt.json is its commit mark
+    <dataset>/catalog.json                      the versions, the latest of them, and their copies
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagenet_etl.aws.s3_uri import parse_s3_uri
+
+CATALOG = "catalog.json"
+MARK = ".backup.json"
+
+
+@dataclass(frozen=True)
+class BackupPlace:
+    """One dataset's part of a backup.
+
+    Attributes:
+        bucket: The bucket.
+        root: Key prefix of the dataset, without a slash at its end.
+    """
+
+    bucket: str
+    root: str
+
+    def version(self, version: str) -> str:
+        """Return the key prefix of a published version."""
+        return f"{self.root}/{version}"
+
+    def archive(self, name: str) -> str:
+        """Return the key of an archive."""
+        return f"{self.root}/archives/{name}"
+
+    def archive_mark(self, name: str) -> str:
+        """Return the key of an archive's commit mark."""
+        return f"{self.root}/archives/{name}{MARK}"
+
+    def index(self, digest: str) -> str:
+        """Return the key prefix of the image index that the ``untar`` stage digest names."""
+        return f"{self.root}/archives/index/{digest}"
+
+    @property
+    def catalog(self) -> str:
+        """Key of the catalog."""
+        return f"{self.root}/{CATALOG}"
+
+    def uri(self, key: str) -> str:
+        """Return the URI of a key."""
+        return f"s3://{self.bucket}/{key}"
+
+
+def backup_place(s3_uri: str, dataset: str) -> BackupPlace:
+    """Return where a dataset is below the backup's URI.
+
+    Raises:
+        ConfigError: It is no S3 URI.
+    """
+    bucket, prefix = parse_s3_uri(s3_uri)
+    return BackupPlace(bucket, f"{prefix}/{dataset}" if prefix else dataset)
