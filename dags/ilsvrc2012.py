@@ -4,19 +4,17 @@ from airflow.sdk import Asset, chain, dag
 
 from imagenet_etl.datasets import ILSVRC2012
 from imagenet_operators import (
-    BackUpToS3Operator,
     DownloadOperator,
-    EbsSnapshotOperator,
     FilterClassesOperator,
     PackOperator,
     PlanShardsOperator,
-    PublishOperator,
     ReportOperator,
     RestructureValOperator,
     UntarOperator,
     VerifyOperator,
 )
 from imagenet_operators.dag import FETCHING, WHOLE, defaults, documentation, schedule
+from imagenet_operators.deliver import deliver
 from imagenet_operators.form import form
 
 
@@ -48,11 +46,7 @@ def ilsvrc2012():
         PackOperator(task_id="assemble", **WHOLE),
         VerifyOperator(task_id="verify", **WHOLE),
         ReportOperator(task_id="report"),
-        [
-            BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),
-            EbsSnapshotOperator(task_id="snapshot_ebs"),
-        ],
-        PublishOperator(task_id="publish", asset=Asset("ilsvrc2012")),
+        deliver(Asset("ilsvrc2012")),
     )
 
 

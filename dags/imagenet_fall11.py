@@ -4,19 +4,17 @@ from airflow.sdk import AssetAlias, chain, dag
 
 from imagenet_etl.datasets import IMAGENET_FALL11
 from imagenet_operators import (
-    BackUpToS3Operator,
     DownloadOperator,
-    EbsSnapshotOperator,
     FilterClassesOperator,
     PackOperator,
     PlanShardsOperator,
-    PublishOperator,
     ReportOperator,
     SplitValOperator,
     UntarOperator,
     VerifyOperator,
 )
 from imagenet_operators.dag import FETCHING, WHOLE, defaults, documentation, schedule
+from imagenet_operators.deliver import deliver
 from imagenet_operators.form import form
 
 
@@ -46,11 +44,7 @@ def imagenet_fall11():
         PackOperator(task_id="assemble", **WHOLE),
         VerifyOperator(task_id="verify", **WHOLE),
         ReportOperator(task_id="report"),
-        [
-            BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),
-            EbsSnapshotOperator(task_id="snapshot_ebs"),
-        ],
-        PublishOperator(task_id="publish", asset=AssetAlias("imagenet_full")),
+        deliver(AssetAlias("imagenet_full")),
     )
 
 

@@ -4,19 +4,17 @@ from airflow.sdk import Asset, chain, dag
 
 from imagenet_etl.datasets import TINY_IMAGENET
 from imagenet_operators import (
-    BackUpToS3Operator,
     DownloadOperator,
-    EbsSnapshotOperator,
     FilterClassesOperator,
     PackOperator,
     PlanShardsOperator,
-    PublishOperator,
     ReportOperator,
     RestructureValOperator,
     UntarOperator,
     VerifyOperator,
 )
 from imagenet_operators.dag import FETCHING, defaults, documentation, schedule
+from imagenet_operators.deliver import deliver
 from imagenet_operators.form import form
 
 
@@ -42,11 +40,7 @@ def tiny_imagenet():
         PackOperator(task_id="pack", pool="cpu"),
         VerifyOperator(task_id="verify", pool="cpu"),
         ReportOperator(task_id="report"),
-        [
-            BackUpToS3Operator(task_id="back_up_to_s3", pool="network"),
-            EbsSnapshotOperator(task_id="snapshot_ebs"),
-        ],
-        PublishOperator(task_id="publish", asset=Asset("tiny_imagenet")),
+        deliver(Asset("tiny_imagenet")),
     )
 
 

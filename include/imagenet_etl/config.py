@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.datasets.base import WNID
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.images.geometry import parse_resize
 from imagenet_etl.images.spec import SUBSAMPLINGS, ImageSpec, parse_image_spec
+from imagenet_etl.settings_checks import RATIOS, check_cloud, check_types, require
 
 FORMATS = ("recordio", "lmdb", "webdataset", "imagefolder")
 EXPECTATIONS = ("published", "any")
@@ -52,22 +52,9 @@ BOUNDS: dict[str, tuple[int, int]] = {
 _VERSION = re.compile(
     r"(?!(?:registry\.json|catalog\.json|archives)$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 )
-_TEXTS = ("dataset", "data_dir", "version", "resize", "subsampling", "expect", "label_order",
-          "shuffle", "keep_archives", "s3_uri", "s3_storage_class", "s3_kms_key", "ebs_volume_id",
-          "snapshot_kms_key")  # fmt: skip
-_SWITCHES = ("upscale", "center_crop", "png", "im2rec_compat", "allow_loose_files", "hardlink",
-             "from_backup", "freeze", "accept_licence", "prune")  # fmt: skip
-_LISTS = ("formats", "splits", "keep_classes", "drop_classes", "back_up", "snapshot_regions",
-          "share_with")  # fmt: skip
-_DICTS = ("sources", "s3_tags")
-_RATIOS = ("train_ratio", "test_ratio")
 _CHOICES = {"expect": EXPECTATIONS, "label_order": LABEL_ORDERS, "keep_archives": KEEP_ARCHIVES,
             "shuffle": SHUFFLES, "subsampling": SUBSAMPLINGS,
             "s3_storage_class": STORAGE_CLASSES}  # fmt: skip
-_VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
-_ACCOUNT = re.compile(r"\d{12}")
-_MAX_TAGS = 10  # Amazon S3 User Guide, "Categorizing your objects using tags"
 
 
 @dataclass(frozen=True)
@@ -185,54 +172,37 @@ class Settings:
     prune: bool = False
 
     def __post_init__(self) -> None:
-        self._check_types()
+        check_types(self, (*BOUNDS, *(["max_bad"] if self.max_bad is not None else [])))
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)
-            _require(low <= value <= high, name, value, f"{low} to {high}")
-        _require(_is_place(self.data_dir), "data_dir", self.data_dir, "an absolute path")
+            require(low <= value <= high, name, value, f"{low} to {high}")
+        require(_is_place(self.data_dir), "data_dir", self.data_dir, "an absolute path")
         for archive, place in self.sources.items():
             # Relative to what? Tasks and their retries run on different machines.
-            _require(_is_place(place), f"sources[{archive}]", place, "an absolute path or a URL")
+            require(_is_place(place), f"sources[{archive}]", place, "an absolute path or a URL")
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            _require(value in allowed, name, value, " or ".join(allowed))
+            require(value in allowed, name, value, " or ".join(allowed))
         self._check_images()
         self._check_ratios()
         self._check_classes()
         ok = not self.version or bool(_VERSION.fullmatch(self.version))
-        _require(
+        require(
             ok, "version", self.version, "letters, digits, dot, dash, underscore; no name of ours"
         )
         if self.max_bad is not None:
-            _require(self.max_bad >= 0, "max_bad", self.max_bad, "0 or more")
-        self._check_cloud()
-
-    def _check_cloud(self) -> None:
-        ok = not self.ebs_volume_id or bool(_VOLUME.fullmatch(self.ebs_volume_id))
-        _require(ok, "ebs_volume_id", self.ebs_volume_id, "vol- and hex digits")
-        ok = not self.s3_uri or _is_s3_uri(self.s3_uri)
-        _require(ok, "s3_uri", self.s3_uri, "s3://bucket/prefix")
-        ok = len(self.s3_tags) <= _MAX_TAGS
-        _require(ok, "s3_tags", f"{len(self.s3_tags)} tags", f"at most {_MAX_TAGS}")
-        for name, allowed, expected in (
-            ("back_up", "|".join(BACKUPS), " or ".join(BACKUPS)),
-            ("snapshot_regions", _REGION.pattern, "regions such as eu-central-1"),
-            ("share_with", _ACCOUNT.pattern, "account ids of 12 digits; never all"),
-        ):
-            values = tuple(sorted(set(getattr(self, name))))
-            object.__setattr__(self, name, values)
-            for value in values:
-                _require(re.fullmatch(allowed, value) is not None, name, value, expected)
+            require(self.max_bad >= 0, "max_bad", self.max_bad, "0 or more")
+        check_cloud(self, BACKUPS)
 
     def _check_images(self) -> None:
         parse_resize(self.resize)
-        _require(bool(self.formats), "formats", self.formats, "at least one format")
+        require(bool(self.formats), "formats", self.formats, "at least one format")
         formats = list(dict.fromkeys(self.formats))
         names = [text.partition(":")[0] for text in formats]
         for text, name in zip(formats, names, strict=True):
-            _require(name in FORMATS, "formats", name, " or ".join(FORMATS))
-            _require(not text.endswith(":"), "formats", text, "something after the colon")
-            _require(names.count(name) == 1, "formats", name, "each format once")
+            require(name in FORMATS, "formats", name, " or ".join(FORMATS))
+            require(not text.endswith(":"), "formats", text, "something after the colon")
+            require(names.count(name) == 1, "formats", name, "each format once")
         formats.sort(key=lambda text: FORMATS.index(text.partition(":")[0]))
         object.__setattr__(self, "formats", tuple(formats))
         _ = self.outputs
@@ -242,17 +212,17 @@ class Settings:
             values = tuple(sorted(set(getattr(self, name))))  # one digest, however they are listed
             object.__setattr__(self, name, values)
             for wnid in values if name != "splits" else ():
-                _require(WNID.fullmatch(wnid) is not None, name, wnid, "wnids such as n02510455")
+                require(WNID.fullmatch(wnid) is not None, name, wnid, "wnids such as n02510455")
         both = sorted(set(self.keep_classes) & set(self.drop_classes))
-        _require(not both, "drop_classes", ", ".join(both), "no class that is to be kept")
+        require(not both, "drop_classes", ", ".join(both), "no class that is to be kept")
 
     def _check_ratios(self) -> None:
-        for name in _RATIOS:
+        for name in RATIOS:
             value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "0 to 1")
+            require(0 <= value <= 1, name, value, "0 to 1")
             object.__setattr__(self, name, float(value))  # 1 and 1.0 have one digest
         total = self.train_ratio + self.test_ratio
-        _require(total <= 1, "test_ratio", self.test_ratio, "at most 1 less train_ratio")
+        require(total <= 1, "test_ratio", self.test_ratio, "at most 1 less train_ratio")
 
     @cached_property
     def outputs(self) -> dict[str, ImageSpec]:
@@ -276,31 +246,6 @@ class Settings:
             for name in FORMATS
             if name in given
         }
-
-    def _check_types(self) -> None:
-        """Refuse what a form, a JSON file or the environment may give: "90", "false", null."""
-        for name in (*BOUNDS, *(["max_bad"] if self.max_bad is not None else [])):
-            value = getattr(self, name)
-            _require(type(value) is int, name, value, "a whole number")
-        for name in _TEXTS:
-            value = getattr(self, name)
-            _require(isinstance(value, str), name, value, "text")
-        for name in _SWITCHES:
-            value = getattr(self, name)
-            _require(isinstance(value, bool), name, value, "true or false")
-        for name in _RATIOS:
-            value = getattr(self, name)
-            _require(type(value) in (int, float), name, value, "a number")
-        for name in _LISTS:
-            value = getattr(self, name)
-            ok = isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
-            _require(ok, name, value, "a list of texts")
-        for name in _DICTS:
-            value = getattr(self, name)
-            ok = isinstance(value, dict) and all(
-                isinstance(text, str) for pair in value.items() for text in pair
-            )
-            _require(ok, name, value, "a text for each name")
 
     def select(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the named settings, JSON-ready: what a stage's digest is taken over.
@@ -343,16 +288,3 @@ class Settings:
 
 def _is_place(text: str) -> bool:
     return "://" in text or PurePath(text).is_absolute()
-
-
-def _require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"setting {name}", expected=expected, found=repr(value))
-
-
-def _is_s3_uri(text: str) -> bool:
-    try:
-        parse_s3_uri(text)
-    except ConfigError:
-        return False
-    return True

@@ -19,7 +19,8 @@ RETRIES: dict[str, Any] = {
 
 FETCHING: dict[str, Any] = {"pool": "network", "execution_timeout": timedelta(hours=12)}
 """A download goes in slices of less than half an hour; to prove the digest of a terabyte that came
-in slices, or to unpack it, is one go. A connection that stalls is noticed within a minute."""
+in slices, to unpack it, or to back it up, is one go. A connection that stalls is noticed within a
+minute."""
 
 WHOLE: dict[str, Any] = {"pool": "cpu", "execution_timeout": timedelta(hours=12)}
 """What joins or reads back a whole dataset in one go: 1.3 TB at 125 MB/s are three hours."""
