@@ -22,6 +22,7 @@ PACKAGES: dict[str, list[list[str]]] = {
     "litdata": [["litdata==0.2.76", *_TORCH]],
     "torch": [[*_TORCH, "torchvision==0.28.0", "webdataset==1.0.2"]],
     "lmdb": [["lmdb==3.0.0", "protobuf", "numpy", "pillow"]],
+    "awscli": [["awscli==1.46.3"]],
     "dali": [["nvidia-dali-cuda120==2.4.0"]],
 }
 """What each environment holds: calls of ``pip install``, one after the other."""

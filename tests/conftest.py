@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.moto_server import MotoServer, moto_server
+from tests.support.recorded_calls import record_session_calls
 
 ROOT = Path(__file__).resolve().parents[1]
 _HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
@@ -24,6 +25,14 @@ os.environ |= {
 # Nothing on the developer's machine may lend a test its AWS account.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def calls_are_allowed() -> Iterator[None]:
+    """No call that this project makes may lack an IAM policy that allows it."""
+    with record_session_calls() as recorded:
+        yield
+    assert recorded.not_allowed() == []
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,16 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from imagenet_etl.build import Build, new_build
+from imagenet_etl.cli_aws import aws_client
+from imagenet_etl.cli_backup import add_backup, backup_lines
+from imagenet_etl.cli_datastore import add_datastore
 from imagenet_etl.cli_options import add_settings, settings_of
+from imagenet_etl.cli_restore import add_restore
 from imagenet_etl.cli_sample import add_sample
+from imagenet_etl.cli_user_data import add_user_data
 from imagenet_etl.datasets import DATASETS
 from imagenet_etl.download.login import login_from_environment
 from imagenet_etl.errors import (
@@ -115,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(lists)
     lists.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     lists.set_defaults(run=_lists)
+    add_backup(commands, _backup)
+    add_restore(commands)
+    add_datastore(commands)
+    add_user_data(commands)
     add_sample(commands)
     return parser
 
@@ -130,14 +139,8 @@ def _build(args: argparse.Namespace) -> Build:
     unique = uuid.uuid4().hex[:12]
     owner = Owner(run=f"cli-{args.run_token or unique}", claim=unique)
     return new_build(
-        settings_of(args), owner, _aws_client, lambda: login_from_environment(os.environ)
+        settings_of(args), owner, aws_client, lambda: login_from_environment(os.environ)
     )
-
-
-def _aws_client(service: str, region_name: str | None = None) -> Any:
-    import boto3  # noqa: PLC0415 - takes longer to import than many a stage to run
-
-    return boto3.client(service, region_name=region_name)
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -146,11 +149,8 @@ def _prepare(args: argparse.Namespace) -> None:
         with workers_ready(WORKER, build.settings.worker_count() if will_pack else 0):
             for name in build.facts.stages:
                 _run_and_tell(build, name)
-        for name, wanted in (
-            ("back_up_to_s3", args.s3_uri),
-            ("snapshot_ebs", args.ebs_volume_id),
-        ):
-            if wanted:
+        for name, stage in STAGES.items():
+            if stage.after and not stage.not_asked(build.settings):
                 _run_and_tell(build, name)
         _publish(build)
 
@@ -168,6 +168,13 @@ def _publish_command(args: argparse.Namespace) -> None:
 
 def _preflight(args: argparse.Namespace) -> None:
     print("\n".join(preflight_lines(_build(args))))
+
+
+def _backup(args: argparse.Namespace) -> None:
+    if args.dry_run:
+        print("\n".join(backup_lines(_build(args))))
+    else:
+        _one_stage(args)
 
 
 def _lists(args: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def _add_backup(group: argparse._ArgumentGroup) -> None:
         help="what to back up; may be given several times (default: dataset)",
     )
     add(
-        "--no-backup-source",
+        "--no-from-backup",
         dest="from_backup",
         action="store_false",
         help="fetch archives from the publisher, though the backup may hold them",

@@ -8,8 +8,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from imagenet_etl.aws.s3_backup import back_up_to_s3, backup_is_there
-from imagenet_etl.aws.snapshot import snapshot_ebs, snapshot_is_there
+from imagenet_etl.aws.ebs.stages import (
+    copies_are_there,
+    copy_snapshot_stage,
+    share_snapshot_stage,
+    shares_are_there,
+    snapshot_ebs,
+    snapshot_is_there,
+    why_no_copy,
+    why_no_snapshot,
+    why_not_shared,
+)
+from imagenet_etl.aws.s3_backup import (
+    BACKUP_SETTINGS,
+    back_up_to_s3,
+    backup_is_there,
+    why_no_backup,
+)
 from imagenet_etl.build import Build
 from imagenet_etl.class_filter import FILTER_SETTINGS, filter_classes, why_not_filtered
 from imagenet_etl.download.archive import verified_archive
@@ -64,10 +79,15 @@ STAGES = {
         Stage("pack", 4, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
         Stage("verify", 4, (), verify, is_whole=tree_is_whole),
         Stage("report", 1, (), report),
-        Stage("back_up_to_s3", 1, ("s3_uri",), back_up_to_s3, after="verify",
-              still_true=backup_is_there),
-        Stage("snapshot_ebs", 1, ("ebs_volume_id",), snapshot_ebs, after="verify",
-              still_true=snapshot_is_there),
+        Stage("back_up_to_s3", 2, BACKUP_SETTINGS, back_up_to_s3, after="verify",
+              not_asked=why_no_backup, still_true=backup_is_there),
+        Stage("snapshot_ebs", 2, ("ebs_volume_id",), snapshot_ebs, after="verify",
+              not_asked=why_no_snapshot, still_true=snapshot_is_there),
+        Stage("copy_snapshot", 1, ("snapshot_regions", "snapshot_kms_key"), copy_snapshot_stage,
+              after="snapshot_ebs", not_asked=why_no_copy, still_true=copies_are_there),
+        Stage("share_snapshot", 1, ("share_with", "snapshot_regions", "snapshot_kms_key"),
+              share_snapshot_stage, after="snapshot_ebs", not_asked=why_not_shared,
+              still_true=shares_are_there),
     )
 }  # fmt: skip
 

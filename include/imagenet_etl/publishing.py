@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 
 from imagenet_etl.build import Build
+from imagenet_etl.costs import left_behind
+from imagenet_etl.datastore.store import datastore_of
 from imagenet_etl.download.held import others_at_work
 from imagenet_etl.download.release import release_archive
 from imagenet_etl.download.sources import sources_of
+from imagenet_etl.errors import NothingToDo
 from imagenet_etl.pipeline import find_receipt, receipts_up_to
-from imagenet_etl.registry import Announcement, publish
+from imagenet_etl.pruning import PruneReport, prune_versions
+from imagenet_etl.registry import Announcement, Copies, publish
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +28,46 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
     Raises:
         StageNotDone: The version is not verified.
         SourceBusy: Another run has been holding the registry for half a minute.
+        CloudError, CloudUnavailable: The bucket's catalog cannot be written.
     """
-    verified = receipts_up_to(build, "verify")["verify"]
-    backup = find_receipt(build, "back_up_to_s3")
-    announced = publish(
-        build, verified, backup, find_receipt(build, "snapshot_ebs"), announce=announce
+    done = receipts_up_to(build, "verify")
+    copies = Copies(
+        backup=find_receipt(build, "back_up_to_s3"),
+        snapshot=find_receipt(build, "snapshot_ebs"),
+        copied=find_receipt(build, "copy_snapshot"),
+        shared=find_receipt(build, "share_snapshot"),
     )
+    announced = publish(build, done["verify"], copies, announce=announce)
+    archive_bytes = done["download"].counts["archive_bytes"]
+    for line in left_behind(announced.entry["bytes"], build.settings, archive_bytes):
+        log.info("publish: %s", line)
     keep = build.settings.keep_archives
-    if keep == "never" or (keep == "after_backup" and backup is not None):
+    if keep == "never" or (keep == "after_backup" and copies.backup is not None):
         _let_go(build)
     elif keep == "after_backup":
         log.info("publish: archives are kept, since the version is not backed up")
     return announced
+
+
+def prune_old_versions(build: Build) -> PruneReport:
+    """Remove versions that are older than the newest ones, or tell which, as the settings say.
+
+    Args:
+        build: The run's view of the dataset; its own version stays.
+
+    Raises:
+        NothingToDo: All versions are to be kept.
+        CloudError, CloudUnavailable: AWS refuses or fails; the next run goes on.
+    """
+    settings, verified = build.settings, find_receipt(build, "verify")
+    if not settings.keep_versions:
+        raise NothingToDo("keep_versions is 0, so all versions are kept")
+    return prune_versions(
+        datastore_of(build),
+        settings.keep_versions,
+        really=settings.prune,
+        spare=verified.facts["version"] if verified is not None else "",
+    )
 
 
 def _let_go(build: Build) -> None:

@@ -19,8 +19,8 @@ _LISTS = ("formats", "splits", "keep_classes", "drop_classes", "back_up", "snaps
 _DICTS = ("sources", "s3_tags")
 RATIOS = ("train_ratio", "test_ratio")
 _VOLUME = re.compile(r"vol-[0-9a-f]{8,17}")
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
-_ACCOUNT = re.compile(r"\d{12}")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]")
+_ACCOUNT = re.compile(r"[0-9]{12}")
 _MAX_TAGS = 10  # Amazon S3 User Guide, "Categorizing your objects using tags"
 
 

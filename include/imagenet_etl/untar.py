@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from imagenet_etl.archives.layout import Sorter
 from imagenet_etl.archives.location import archives_of, open_archive
+from imagenet_etl.aws.s3_restore_index import index_from_backup
 from imagenet_etl.build import Build
 from imagenet_etl.index import INDEX, SIDE_FILES
 from imagenet_etl.index_counts import Found
@@ -22,13 +23,16 @@ from imagenet_etl.tables import batched, write_batches
 def untar(place: Place) -> Result:
     """Write ``images.parquet`` and ``side_files.parquet``.
 
-    What class tars hold is listed in parts; a run that is killed loses one of them at most.
+    What class tars hold is listed in parts; a run that is killed loses one of them at most. Where
+    the backup has the index of these very archives, it is taken from there.
 
     Raises:
         BadArchive, UnsafeMember, UnexpectedMember: The archive cannot be accepted.
         CountMismatch: It holds other numbers of images or classes than the published ones.
         StillPending: The time of this task is used up; the next call goes on.
     """
+    if (taken := index_from_backup(place)) is not None:
+        return taken
     build, download = place.build, place.done["download"]
     splits = download.facts["splits"]
     published = build.settings.expect == "published"

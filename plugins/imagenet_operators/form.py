@@ -38,7 +38,7 @@ def form(facts: DatasetFacts) -> dict[str, Param]:
     """Return the params of a dataset's DAG, in the order of the form."""
     sections = (
         _source(facts), _place(), _classes(facts), _images(), _records(facts),
-        backup_fields(), snapshot_fields(), version_fields(),
+        backup_fields(facts), snapshot_fields(), version_fields(),
     )  # fmt: skip
     return {name: field for section in sections for name, field in section.items()}
 

@@ -7,17 +7,20 @@ from typing import Any
 from airflow.sdk import Param
 
 from imagenet_etl.config import BACKUPS, STORAGE_CLASSES
+from imagenet_etl.costs import cost_note
+from imagenet_etl.datasets import DatasetFacts
 from imagenet_operators.form_fields import choice, number, switch, text_field
 
 
-def backup_fields() -> dict[str, Param]:
+def backup_fields(facts: DatasetFacts) -> dict[str, Param]:
     """Return what a backup, and a restore from it, take."""
     return {
         "s3_uri": text_field(
             "Backup",
             "Backup in S3",
             "As s3://bucket/prefix. Archives that it holds are fetched from there. Empty: the "
-            "Variable **imagenet_s3_uri**, else no backup. **none**: no backup this time.",
+            "Variable **imagenet_s3_uri**, else no backup. **none**: no backup this time."
+            f"\n\n**What it costs.** {cost_note(facts)}",
             pattern=r"^(none|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?$",
         ),
         "back_up": Param(
@@ -37,7 +40,7 @@ def backup_fields() -> dict[str, Param]:
             default=True,
         ),
         "s3_storage_class": choice(
-            "Backup", STORAGE_CLASSES, "Storage class", "Each answers at once; docs/costs.md."
+            "Backup", STORAGE_CLASSES, "Storage class", "Each of them answers at once."
         ),
         "s3_kms_key": text_field(
             "Backup", "KMS key of the backup", "Id, ARN or alias. Empty: the bucket's encryption."
@@ -76,7 +79,7 @@ def snapshot_fields() -> dict[str, Param]:
         ),
         "snapshot_regions": _list(
             "Copies in regions", "Such as eu-central-1, one a line. Empty: no copies.",
-            r"^[a-z]{2,4}(-[a-z]+)+-\d$",
+            r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$",
         ),
         "snapshot_kms_key": text_field(
             "Snapshot",
@@ -85,7 +88,7 @@ def snapshot_fields() -> dict[str, Param]:
             "encrypted as the snapshot is.",
         ),
         "share_with": _list(
-            "Share with accounts", "Ids of 12 digits, one a line; never public.", r"^\d{12}$"
+            "Share with accounts", "Ids of 12 digits, one a line; never public.", r"^[0-9]{12}$"
         ),
         "accept_licence": switch(
             "Snapshot",

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class PublishOperator(StageOperator):
     """Enters the version into the registry and emits the dataset's asset event.
 
-    The event's extra holds dataset, version, manifest digest, counts, paths, S3 URI and snapshot
-    id. A version that was announced before is not announced again: the task is skipped, after it
-    has noted a backup or snapshot that was added.
+    The event's extra holds dataset, version, manifest digest, counts, paths, S3 URI and snapshots
+    by region; ``snapshot_id`` is the one of the volume itself. A version that was announced before
+    is not announced again: the task is skipped, after it has noted a copy that was added.
 
     Args:
         asset: The asset that other DAGs are scheduled on; an alias where the DAG makes one of
@@ -26,11 +26,15 @@ class PublishOperator(StageOperator):
     """
 
     stage = "publish"
-    is_last = True
 
     def __init__(self, *, asset: Asset | AssetAlias, **kwargs: Any) -> None:
         super().__init__(outlets=[asset], **kwargs)
         self.asset = asset
+
+    @property
+    def is_last(self) -> bool:  # type: ignore[override]
+        """Whether no task of the run follows, such as ``prune``, which gives the lock back."""
+        return not self.downstream_task_ids
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish to the registry."""

@@ -146,6 +146,11 @@ class AwsClients:
         # The provider takes a second to import; DAG files must not pay for it.
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-        return AwsBaseHook(
+        from imagenet_etl.aws.client_config import client_config
+
+        hook = AwsBaseHook(
             aws_conn_id=self._aws_conn_id, region_name=region_name, client_type=service
-        ).get_conn()
+        )
+        # What the connection says of timeouts, retries and proxies goes before what is said here.
+        config = client_config(service).merge(hook.config)
+        return hook.get_client_type(region_name=region_name, config=config)

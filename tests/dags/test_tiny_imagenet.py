@@ -18,13 +18,14 @@ pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
 
 LOCAL = ("download", "untar", "restructure_val", "plan_shards", "pack", "verify")
 CLOUD = ("back_up_to_s3", "snapshot_ebs")
+UNASKED = {"filter_classes", "copy_snapshot", "share_snapshot", "prune"}
 
 
 def test_run_publishes_files_objects_snapshot_and_event(site: Site) -> None:
     events = len(asset_events())
     run = site.run()
     assert run.state == "success"
-    assert set(run.tasks) - run.done() == {"filter_classes"}, "nothing is left out by default"
+    assert set(run.tasks) - run.done() == UNASKED
     version = site.version()
     assert verify_folder(version)["records"] == 2 * SIZE.labelled
     assert len(RecordIoReader(version / "recordio/train/train_00000.rec")) == 24
@@ -34,8 +35,9 @@ def test_run_publishes_files_objects_snapshot_and_event(site: Site) -> None:
     manifest = json.loads((version / "manifest.json").read_text())
     assert manifest["counts"]["left_out_test"] == SIZE.test
     assert "research" in manifest["licence"]
-    stored = {key.partition(f"{version.name}/")[2] for key in site.objects()}
-    assert stored == set(files_below(version))
+    root = "datasets/tiny_imagenet"
+    stored = {f"{root}/{version.name}/{name}" for name in files_below(version)}
+    assert site.objects().keys() == stored | {f"{root}/catalog.json"}
     (snapshot,) = site.snapshots()
     tags = {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]}
     assert tags["imagenet-etl:version"] == version.name
@@ -60,7 +62,7 @@ def test_lost_xcoms_lose_nothing(site: Site) -> None:
     assert forget_xcoms() > 0
     run = site.run(quality=80)
     skipped = {task for task, state in run.tasks.items() if state == "skipped"}
-    assert skipped == {"download", "untar", "restructure_val", "filter_classes", "plan_shards"}
+    assert skipped == {"download", "untar", "restructure_val", "plan_shards"} | UNASKED
 
 
 def test_changed_quality_repeats_only_pack_and_what_follows(site: Site) -> None:
@@ -85,7 +87,35 @@ def test_backup_asked_for_later_backs_up_the_unchanged_dataset_without_an_event(
     registry = json.loads((site.data_dir / "datasets/tiny_imagenet/registry.json").read_text())
     entry = registry["versions"][registry["latest"]]
     assert entry["s3_uri"].startswith(f"s3://{BUCKET}/")
-    assert entry["snapshot_id"].startswith("snap-")
+    assert entry["snapshots"]["us-east-1"].startswith("snap-")
+
+
+def test_snapshot_is_copied_and_shared_and_the_older_version_goes(site: Site) -> None:
+    site.run(resize="short_edge:32")
+    older = site.version()
+    run = site.run(
+        snapshot_regions=["eu-central-1"],
+        share_with=["210987654321"],
+        accept_licence=True,
+        keep_versions=1,
+        prune=True,
+    )
+    assert run.state == "success"
+    assert {"copy_snapshot", "share_snapshot", "prune"} <= run.done()
+    version = site.version()
+    assert version != older, "of two versions the newer one stays"
+    assert not [key for key in site.objects() if f"/{older.name}/" in key]
+    (snapshot,) = site.snapshots()
+    registry = json.loads((site.data_dir / "datasets/tiny_imagenet/registry.json").read_text())
+    assert registry["versions"].keys() == {version.name}
+    snapshots = registry["versions"][version.name]["snapshots"]
+    assert snapshots["us-east-1"] == snapshot["SnapshotId"]
+    for region, identifier in snapshots.items():
+        permissions = site.moto.client("ec2", region).describe_snapshot_attribute(
+            SnapshotId=identifier, Attribute="createVolumePermission"
+        )["CreateVolumePermissions"]
+        assert permissions == [{"UserId": "210987654321"}], region
+    assert snapshots.keys() == {"us-east-1", "eu-central-1"}
 
 
 def test_missing_bucket_fails_at_once_and_keeps_the_dataset(

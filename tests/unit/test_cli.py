@@ -113,7 +113,7 @@ def test_prepare_backs_up_and_snapshots_when_asked(
     assert command("prepare", *cloud) == DONE
     entry = json.loads(registry.read_text())["versions"]["v1"]
     assert entry["s3_uri"] == "s3://backups/x/tiny_imagenet/v1"
-    assert entry["snapshot_id"].startswith("snap-")
+    assert entry["snapshots"]["us-east-1"].startswith("snap-")
 
 
 def test_optional_stage_without_its_setting_says_that_it_is_skipped(

@@ -9,6 +9,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -29,11 +30,12 @@ from imagenet_etl.errors import (
 
 _DENIED = {
     "403", "AccessDenied", "UnauthorizedOperation", "InvalidAccessKeyId", "AuthFailure",
-    "SignatureDoesNotMatch", "ExpiredToken", "InvalidClientTokenId",
+    "SignatureDoesNotMatch", "ExpiredToken", "InvalidClientTokenId", "AccessDeniedException",
+    "UnrecognizedClientException",
 }  # fmt: skip
 _MISSING = {
     "404", "NotFound", "NoSuchBucket", "NoSuchKey", "InvalidVolume.NotFound",
-    "InvalidSnapshot.NotFound",
+    "InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound", "NotFoundException",
 }  # fmt: skip
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _BUSY = {
@@ -41,7 +43,8 @@ _BUSY = {
     "ThrottlingException", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict",
     "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
 }  # fmt: skip
-_NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError)
+_NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError,
+              FlexibleChecksumError)  # fmt: skip
 _TOO_MANY, _SERVER_ERROR = 429, 500
 
 

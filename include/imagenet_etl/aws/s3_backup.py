@@ -1,165 +1,135 @@
-"""Stage ``back_up_to_s3``: a published version under ``s3://bucket/prefix/<dataset>/<version>/``.
+"""Stage ``back_up_to_s3``: a published version, the archives it was made from, or both.
 
-Objects are create-only and carry their SHA-256 as metadata; ``manifest.json`` goes last and is the
-commit mark: a backup without it is not complete.
+Objects are create-only and carry their SHA-256 as metadata. What tells that a part of the backup is
+complete goes last: ``manifest.json`` of a version, ``<name>.backup.json`` of an archive and
+``receipt.json`` of an image index. See ``s3_layout`` for where everything is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import logging
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_upload import upload_new
-from imagenet_etl.aws.s3_uri import parse_s3_uri
+from imagenet_etl.aws.s3_bucket import Bucket, object_options
+from imagenet_etl.aws.s3_layout import backup_place
+from imagenet_etl.aws.s3_plan import BackupPlan, plan_backup
+from imagenet_etl.aws.s3_send import Sender, Sent
+from imagenet_etl.aws.s3_upload import Sending
+from imagenet_etl.aws.s3_watch import watched
 from imagenet_etl.build import Build
-from imagenet_etl.errors import BackupConflict, CloudUnavailable, KeyExists, NothingToDo
+from imagenet_etl.config import Settings
+from imagenet_etl.errors import NothingToDo
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.progress import metered
-from imagenet_etl.receipts import Output, Receipt
-from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
+from imagenet_etl.receipts import Receipt
 from imagenet_etl.stage import Place, Result
-from imagenet_etl.tables import open_parquet
 
-_UPLOADS_AT_ONCE = 8
-_MISSING = ("404", "NoSuchKey")
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Target:
-    """Where a version goes in the bucket."""
-
-    client: Any
-    bucket: str
-    prefix: str
-
-    def key(self, name: str) -> str:
-        return f"{self.prefix}/{name}"
-
-    def head(self, name: str) -> dict[str, Any] | None:
-        try:
-            with typed_aws_errors("HeadObject", f"s3://{self.bucket}", passing=_MISSING):
-                head: dict[str, Any] = self.client.head_object(
-                    Bucket=self.bucket, Key=self.key(name)
-                )
-        except ClientError:
-            return None
-        return head
-
-    def sizes(self) -> dict[str, int]:
-        """Return the size of every object that is there already, by name."""
-        found: dict[str, int] = {}
-        pages = self.client.get_paginator("list_objects_v2")
-        with typed_aws_errors("ListObjectsV2", f"s3://{self.bucket}"):
-            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{self.prefix}/"):
-                for item in page.get("Contents", ()):
-                    found[item["Key"][len(self.prefix) + 1 :]] = item["Size"]
-        return found
+BACKUP_SETTINGS = ("s3_uri", "back_up")
+"""What decides the result; storage class, key and tags only bear on what has yet to be sent."""
 
 
-def back_up_to_s3(place: Place) -> Result:
+def why_no_backup(settings: Settings) -> str:
+    """Return why there is nothing to back up; nothing when there is."""
+    if not settings.s3_uri:
+        return "no S3 URI is set, so nothing is backed up"
+    return "" if settings.back_up else "neither the dataset nor its archives are to be backed up"
+
+
+def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
     """Upload what the bucket does not hold yet.
 
-    The facts of the receipt hold ``uri``, ``manifest_etag``, ``uploaded`` and ``skipped``.
+    The facts of the receipt hold ``uri``, where the version is or would be; ``manifest_etag``, if
+    it was asked for; ``marks``, the ETag of each commit mark by key; ``uploaded`` and ``skipped``,
+    in files; and ``report``, with what else there is to tell, retries among it.
+
+    Args:
+        place: The stage's place.
+        sending: How files are sent, in place of what the settings say.
 
     Raises:
         NothingToDo: No S3 URI is set.
         CloudNotFound, AccessDenied, ClockSkewed: The bucket cannot be used.
-        BackupConflict: A key of this version holds something else.
-        CloudUnavailable: S3 fails beyond the client's retries.
+        BackupConflict: A key holds something else; nothing was overwritten.
+        BackupIncomplete: An archive is neither on this machine nor in the bucket.
+        DatasetDamaged: A file is not what its digest says.
+        CloudUnavailable: S3 fails beyond the client's retries; the next run goes on.
     """
-    build, verified = place.build, place.done["verify"]
-    if not build.settings.s3_uri:
-        raise NothingToDo("no S3 URI is set, so nothing is backed up")
-    target = _target(build, verified)
-    there = target.sizes()
-    files = list(_files(build, verified))
-    missing = [file for file in files if file.name not in there]
-    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as executor:
-        present = (file for file in files if file.name in there)
-        for _ in executor.map(lambda file: _check_same(target, file), present):
-            pass
-    with (
-        metered("back_up_to_s3", sum(file.size for file in missing), "B") as meter,
-        ThreadPoolExecutor(_UPLOADS_AT_ONCE) as executor,
-    ):
-        uploads = executor.map(lambda file: _upload(build, target, verified, file), missing)
-        for file, _ in zip(missing, uploads, strict=True):
-            meter.add(file.size)
-    manifest = next(item for item in verified.outputs if item.name == MANIFEST)
-    if MANIFEST not in there:
-        _upload(build, target, verified, manifest)
-    head = _check_same(target, manifest)
+    build = place.build
+    if reason := why_no_backup(build.settings):
+        raise NothingToDo(reason)
+    where = backup_place(build.settings.s3_uri, build.facts.name)
+    bucket = Bucket(build.client("s3"), where.bucket)
+    with watched(bucket.client) as watch:
+        plan = plan_backup(place, bucket)
+        with metered("back_up_to_s3", plan.bytes_to_send, "B") as meter:
+            sender = Sender(build, bucket, plan, sending or sending_of(build.settings, meter.add))
+            sender.run()
+        marks = _marks(bucket, plan)
+    report = _report(plan, sender.sent, watch.retries)
+    version = where.version(place.done["verify"].facts["version"])
     return Result(
-        counts={"files": len(files) + 1, "bytes": sum(file.size for file in files)},
+        counts={"files": len(plan.files), "bytes": sum(file.size for file in plan.files)},
         outputs=(),
         facts={
-            "uri": f"s3://{target.bucket}/{target.prefix}",
-            "manifest_etag": head["ETag"],
-            "uploaded": len(missing) + (MANIFEST not in there),
-            "skipped": len(there),
+            "uri": where.uri(version),
+            "manifest_etag": marks.get(f"{version}/{MANIFEST}", ""),
+            "marks": marks,
+            "uploaded": sender.sent.files,
+            "skipped": sum(plan.skipped.values()),
+            "report": report,
         },
     )
 
 
+def sending_of(settings: Settings, sent: Any = lambda _size: None) -> Sending:
+    """Return how the settings ask files to be sent; ``sent`` is told the bytes that arrive."""
+    return Sending(
+        connections=settings.s3_connections,
+        mib_per_s=settings.s3_mib_per_s,
+        options=object_options(settings),
+        sent=sent,
+    )
+
+
 def backup_is_there(build: Build, receipt: Receipt) -> bool:
-    """Return whether the commit mark is still the one that was written; reads one object's head."""
+    """Return whether the commit marks are still those that were written; a HEAD for each."""
     if not build.settings.s3_uri:
         return False
-    bucket, _, prefix = receipt.facts["uri"].removeprefix("s3://").partition("/")
-    head = _Target(build.client("s3"), bucket, prefix).head(MANIFEST)
-    return head is not None and head["ETag"] == receipt.facts["manifest_etag"]
+    where = backup_place(build.settings.s3_uri, build.facts.name)
+    bucket = Bucket(build.client("s3"), where.bucket)
+    for key, etag in receipt.facts["marks"].items():
+        stored = bucket.head(key)
+        if stored is None or stored.etag != etag:
+            return False
+    return True
 
 
-def _target(build: Build, verified: Receipt) -> _Target:
-    bucket, prefix = parse_s3_uri(build.settings.s3_uri)
-    below = f"{build.facts.name}/{verified.facts['version']}"
-    return _Target(build.client("s3"), bucket, f"{prefix}/{below}" if prefix else below)
+def _marks(bucket: Bucket, plan: BackupPlan) -> dict[str, str]:
+    place = plan.contents.place
+    keys = [place.archive_mark(mark.name) for _, mark in plan.contents.archives]
+    keys += [file.key for file in plan.files if file.is_mark]
+    heads = {key: bucket.head(key) for key in keys}
+    return {key: head.etag for key, head in heads.items() if head is not None}
 
 
-def _files(build: Build, verified: Receipt) -> Iterator[Output]:
-    """Yield every file of the version but the manifest."""
-    for output in verified.outputs:
-        if output.name != MANIFEST:
-            yield output
-    for loose in sorted(LOOSE_FORMATS & set(build.settings.outputs)):
-        with open_parquet(build.storage, verified.key_of(loose_table(loose))) as table:
-            for batch in table.iter_batches():
-                for row in batch.to_pylist():
-                    yield Output(f"{loose}/{row['name']}", row["size"], row["sha256"])
-
-
-def _check_same(target: _Target, file: Output) -> dict[str, Any]:
-    """Return the object's head if it is the file.
-
-    Raises:
-        BackupConflict: It is something else.
-    """
-    head = target.head(file.name)
-    if head is None:
-        raise CloudUnavailable(
-            f"s3://{target.bucket}/{target.key(file.name)} was listed or written, but is not there",
-            remedy="Run again; is something removing objects from this prefix?",
-        )
-    found = head["Metadata"].get("sha256", "no digest")
-    if (head["ContentLength"], found) != (file.size, file.sha256):
-        raise BackupConflict(
-            f"s3://{target.bucket}/{target.key(file.name)} holds something else",
-            expected=f"{file.size:,} bytes, sha256 {file.sha256}",
-            found=f"{head['ContentLength']:,} bytes, sha256 {found}",
-            remedy="Nothing was overwritten; use another prefix or version name",
-        )
-    return head
-
-
-def _upload(build: Build, target: _Target, verified: Receipt, file: Output) -> None:
-    path = build.storage.local_path(verified.key_of(file.name))
-    assert path is not None
-    try:
-        upload_new(target.client, target.bucket, target.key(file.name), path, file.sha256)
-    except KeyExists:
-        _check_same(target, file)  # another run was faster; is it the same?
+def _report(plan: BackupPlan, sent: Sent, retries: int) -> dict[str, Any]:
+    for name, why in plan.contents.left_out.items():
+        log.warning("back_up_to_s3: %s is left out: %s", name, why)
+    for why, count in plan.skipped.items():
+        log.info("back_up_to_s3: %s files skipped: %s", f"{count:,}", why)
+    log.info(
+        "back_up_to_s3: %s files sent, %s bytes, %s retries",
+        f"{sent.files:,}", f"{sent.bytes:,}", f"{retries:,}",
+    )  # fmt: skip
+    return {
+        "sent_files": sent.files,
+        "sent_bytes": sent.bytes,
+        "sent_marks": [mark.name for mark in plan.marks],
+        "skipped": plan.skipped,
+        "left_out": plan.contents.left_out,
+        "retries": retries,
+        "resumed_parts": sent.resumed_parts,
+        "aborted_uploads": sent.aborted_uploads,
+    }

@@ -1,77 +1,128 @@
-"""Upload one file to S3, create-only and checked by S3 itself.
+"""Upload files to S3, create-only and checked by S3 itself.
 
-s3transfer's managed upload cannot pass ``If-None-Match``, so the calls are made here.
-Source: Amazon S3 API reference, PutObject, CompleteMultipartUpload; limits of 10,000 parts.
+s3transfer's manager cannot pass ``If-None-Match`` on, nor resume, so the calls are made here, with
+its bandwidth limiter and its reader of file chunks.
+Source: Amazon S3 API Reference, PutObject; Amazon S3 User Guide, "Checking object integrity".
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
+from s3transfer.bandwidth import BandwidthLimiter, LeakyBucket
+from s3transfer.futures import TransferCoordinator
+from s3transfer.utils import ReadFileChunk
 
 from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.errors import KeyExists
+from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
+from imagenet_etl.errors import DatasetDamaged, KeyExists
 
-MULTIPART_ABOVE = 64 << 20
-_MAX_PARTS = 10_000
-TAKEN = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
+MIB = 1 << 20
+_IN_MEMORY = MIB
+TAKEN = ("412", "PreconditionFailed")
+_MISMATCH = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
 
 
-def upload_new(client: Any, bucket: str, key: str, path: Path, sha256: str) -> None:
-    """Upload a file under a key that must be free; memory stays below one part.
+@dataclass(frozen=True)
+class Sending:
+    """How files are sent.
 
-    Args:
-        client: A boto3 S3 client.
-        bucket: The bucket.
-        key: The object's key.
-        path: The file.
-        sha256: Its hex digest, kept as metadata; S3 checks a single PUT against it.
+    Attributes:
+        connections: Requests under way at once.
+        mib_per_s: Most MiB a second, of all of them together; 0 for as many as go.
+        multipart_above: Larger files go up in parts, in bytes.
+        part_bytes: Size of a part, but no less than 10,000 of them need.
+        options: Further fields of the request that creates an object.
+        sent: Told how many bytes have arrived.
+    """
+
+    connections: int = 10
+    mib_per_s: float = 0
+    multipart_above: int = 64 * MIB
+    part_bytes: int = 32 * MIB
+    options: Mapping[str, str] = field(default_factory=dict)
+    sent: Callable[[int], object] = lambda _size: None
+
+
+class Bodies:
+    """Makes the bodies of requests, which share one limit of bandwidth."""
+
+    def __init__(self, mib_per_s: float) -> None:
+        self._coordinator = TransferCoordinator()
+        bucket = LeakyBucket(mib_per_s * MIB) if mib_per_s else None
+        self._limiter = None if bucket is None else BandwidthLimiter(bucket)
+
+    def of(self, path: Path, start: int, size: int) -> Any:
+        """Return a file's span, to be closed: bytes in memory if it is small, else read as sent."""
+        file = path.open("rb")
+        if self._limiter is None and size <= _IN_MEMORY:
+            return _read(file, start, size)
+        limited = file
+        if self._limiter is not None:
+            limited = self._limiter.get_bandwith_limited_stream(
+                file, self._coordinator, enabled=False
+            )
+        limited.seek(start)
+        return ReadFileChunk(limited, size, start + size)
+
+    def stop(self, error: BaseException) -> None:
+        """Let nobody wait for bandwidth any more."""
+        self._coordinator.set_exception(error)
+
+
+def _read(file: Any, start: int, size: int) -> bytes:
+    with file:
+        file.seek(start)
+        data: bytes = file.read(size)
+    return data
+
+
+def put_file(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) -> str:
+    """Upload a file by one request under a key that must be free; return its ETag.
+
+    S3 has checked the content; that the object is there, the caller has to see by itself.
 
     Raises:
         KeyExists: The key is taken; nothing was changed.
-        CloudError, CloudUnavailable: S3 refuses or fails; no upload is left behind.
+        DatasetDamaged: The file is no longer what its digest says; S3 has not taken it.
+        CloudError, CloudUnavailable: S3 refuses or fails.
     """
-    target = {"Bucket": bucket, "Key": key}
-    thing = f"s3://{bucket}"
+    checksum = base64.b64encode(bytes.fromhex(file.sha256)).decode()
+    if file.path.stat().st_size != file.size:
+        raise changed(file)
+    body = bodies.of(file.path, 0, file.size)
     try:
-        with typed_aws_errors("PutObject", thing, passing=TAKEN):
-            if path.stat().st_size > MULTIPART_ABOVE:
-                _upload_parts(client, target, path, sha256)
-                return
-            with path.open("rb") as body:
-                client.put_object(
-                    **target,
-                    Body=body,
-                    ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
-                    Metadata={"sha256": sha256},
-                    IfNoneMatch="*",
-                )
+        with typed_aws_errors("PutObject", bucket.uri, passing=(*TAKEN, *_MISMATCH)):
+            reply = bucket.client.put_object(
+                Bucket=bucket.name,
+                Key=file.key,
+                Body=body,
+                ChecksumSHA256=checksum,
+                Metadata={"sha256": file.sha256},
+                IfNoneMatch="*",
+                **sending.options,
+            )
     except ClientError as error:
-        raise KeyExists(f"{thing}/{key} exists already") from error
+        if error.response["Error"]["Code"] in _MISMATCH:
+            raise changed(file) from error
+        raise KeyExists(f"{bucket.uri}/{file.key} exists already") from error
+    finally:
+        if not isinstance(body, bytes):
+            body.close()
+    sending.sent(file.size)
+    etag: str = reply["ETag"]
+    return etag
 
 
-def _upload_parts(client: Any, target: dict[str, str], path: Path, sha256: str) -> None:
-    upload = client.create_multipart_upload(**target, Metadata={"sha256": sha256})["UploadId"]
-    try:
-        parts = []
-        for number, part in enumerate(_parts(path), 1):
-            reply = client.upload_part(**target, UploadId=upload, PartNumber=number, Body=part)
-            checksums = {k: v for k, v in reply.items() if k.startswith("Checksum")}
-            parts.append({"PartNumber": number, "ETag": reply["ETag"]} | checksums)
-        client.complete_multipart_upload(
-            **target, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
-        )
-    except BaseException:
-        client.abort_multipart_upload(**target, UploadId=upload)
-        raise
-
-
-def _parts(path: Path) -> Iterator[bytes]:
-    part_bytes = max(MULTIPART_ABOVE, -(-path.stat().st_size // _MAX_PARTS))
-    with path.open("rb") as file:
-        while part := file.read(part_bytes):
-            yield part
+def changed(file: LocalFile) -> DatasetDamaged:
+    """Return the error for a file that is not what it was when its digest was taken."""
+    return DatasetDamaged(
+        f"{file.path} is not what it was when its digest was taken",
+        expected=f"{file.size:,} bytes, sha256 {file.sha256}",
+        remedy="It is damaged or was changed; nothing of it was backed up",
+    )

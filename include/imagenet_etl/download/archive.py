@@ -10,7 +10,8 @@ from imagenet_etl.download.fetched import fetched, noted_fetched
 from imagenet_etl.download.in_place import noted_in_place, verified_in_place
 from imagenet_etl.download.notes import Note
 from imagenet_etl.download.retry import Patience
-from imagenet_etl.download.unpacked import is_repacked, noted_unpacked
+from imagenet_etl.download.tar_from_backup import tar_from_backup
+from imagenet_etl.download.unpacked import is_repacked, noted_unpacked, tar_alone
 from imagenet_etl.download.unpacking import unpacked
 from imagenet_etl.download.upstream import has_changed
 
@@ -40,10 +41,13 @@ def verified_archive(
         NotEnoughSpace: There is no room to unpack it.
     """
     asked = asked_for(build, facts, source)
+    patience = patience or Patience()
     if asked.path is not None:
         note, count = verified_in_place(build, asked, asked.path), 0
+    elif (tar := tar_from_backup(build, asked, patience)) is not None:
+        return tar
     else:
-        note, count = fetched(build, asked, patience or Patience())
+        note, count = fetched(build, asked, patience)
     return (unpacked(build, asked, note) if note.archive.kind == GZIP else note), count
 
 
@@ -68,7 +72,9 @@ def noted(
         note = noted_in_place(build, asked, asked.path)
     else:
         note = noted_fetched(build, asked, released_ok=released_ok)
-    if note is None or note.archive.kind != GZIP:
+    if note is None:
+        return tar_alone(build, asked, released_ok=released_ok)
+    if note.archive.kind != GZIP:
         return note
     return noted_unpacked(build, asked, note, released_ok=released_ok)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.login import Login
@@ -29,6 +30,7 @@ class Asked:
         key: Under which key it is kept once it is fetched; empty for a path.
         note_key: Where the note of it is.
         mark: Stands for the query values of a URL whose content no digest proves.
+        only_backup: Whether it may come from the backup alone.
     """
 
     facts: ArchiveFacts
@@ -38,6 +40,7 @@ class Asked:
     key: str
     note_key: str
     mark: str = ""
+    only_backup: bool = False
 
     @property
     def shown(self) -> str:
@@ -52,12 +55,16 @@ class Asked:
 def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> Asked:
     """Return what the settings, or a ``source`` in their place, ask for.
 
+    An archive that nobody serves and nobody gave is asked of the backup, if there is one.
+
     Raises:
         ConfigError: There is no source, or none that can be read.
     """
     if source is None:
         source = build.settings.sources.get(facts.name, facts.url)
     source, sha256 = split_digest(source)
+    only_backup = not source
+    source = source or backup_url(build, facts.name)
     if not source:
         raise ConfigError(
             f"{facts.name} sits behind a login, so it cannot be fetched for you",
@@ -78,7 +85,16 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
         # The published archive keeps its place; a sample from anywhere must not be in its way.
         folder += f"/{sha256[:12] or digest_of(mask_url(source) + mark)[:12]}"
     key = f"{folder}/{facts.name}"
-    return Asked(facts, source, expected, None, key, note_key_of(key), mark)
+    return Asked(facts, source, expected, None, key, note_key_of(key), mark, only_backup)
+
+
+def backup_url(build: Build, name: str) -> str:
+    """Return where the backup holds an archive if it does; nothing when it is not to be asked."""
+    settings = build.settings
+    if not (settings.s3_uri and settings.from_backup):
+        return ""
+    place = backup_place(settings.s3_uri, build.facts.name)
+    return place.uri(place.archive(name))
 
 
 def source_marks(build: Build) -> dict[str, str]:

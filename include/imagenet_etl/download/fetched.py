@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.alone import alone_at
 from imagenet_etl.download.asked import Asked, wanted_from
+from imagenet_etl.download.backup import NOT_FROM_BACKUP, find_in_backup, tell_why_not
 from imagenet_etl.download.in_place import looked_at, verified
 from imagenet_etl.download.leftovers import remove_leftovers
 from imagenet_etl.download.notes import (
+    LENGTH_ALONE,
     Expected,
     Note,
     read_note,
@@ -26,6 +28,7 @@ from imagenet_etl.errors import (
     ChecksumMismatch,
     ConfigError,
     StillPending,
+    TransientError,
 )
 from imagenet_etl.progress import Meter, metered
 
@@ -34,6 +37,8 @@ log = logging.getLogger(__name__)
 
 def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
     """Return the note of an archive and how many bytes were fetched for it, in all slices.
+
+    What is here and verified comes first, then the backup, then the publisher.
 
     Raises:
         SourceError, CloudError: It cannot be had.
@@ -55,16 +60,72 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
             return note, 0
         if staged.exists() and path.exists() and staged.samefile(path):
             staged.unlink()  # a crash left the published archive under both of its names
-        wanted = wanted_from(build, asked)
         with PartFile(staged, heartbeat.check) as part:
-            job = Job(wanted, part, patience, pace)
-            digests, count = _fetch_verified(build, job, asked.expected)
+            arrived = None
+            if old is None:
+                arrived = _from_backup(build, asked, part, patience, pace)
+            if arrived is None:
+                job = Job(wanted_from(build, asked), part, patience, pace)
+                arrived = fetch_verified(build, job, asked.expected)
             lease.check()
-            return _published(build, asked, part, digests, old), count
+            return _published(build, asked, part, arrived, old), arrived.count
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What is in a partial file that is complete and checked.
+
+    Attributes:
+        digests: Of its content.
+        count: How many bytes were fetched for it.
+        validator: What upstream is asked about later. A backup's ETags are not its publisher's.
+    """
+
+    digests: dict[str, str]
+    count: int
+    validator: str
+
+
+def _from_backup(
+    build: Build, asked: Asked, part: PartFile, patience: Patience, pace: Pace
+) -> Arrived | None:
+    """Fetch an archive from the backup; None for what has to be asked of its publisher.
+
+    What the publisher has sent the greater part of comes from there to its end: a bucket that
+    answers only now and then would else have it begun anew each time.
+
+    Raises:
+        EtlError: It cannot be had from there, and nobody else has it.
+        SourceUnavailable: Not now, and what has arrived is to be gone on with.
+    """
+    if _is_mostly_there(asked, part):
+        return None
+    try:
+        found = find_in_backup(build, asked)
+        if found is None or found.packed:
+            return None
+        log.info("download %s: from the backup, %s", asked.facts.name, found.wanted.shown)
+        job = Job(found.wanted, part, patience, pace)
+        arrived = fetch_verified(build, job, found.expected)
+    except NOT_FROM_BACKUP as error:
+        if isinstance(error, TransientError) and part.proven_bytes:
+            raise  # to ask the publisher would drop it
+        tell_why_not(build, asked, error)
+        return None
+    is_upstream = found.wanted.url == asked.source
+    return arrived if is_upstream else replace(arrived, validator=LENGTH_ALONE)
+
+
+def _is_mostly_there(asked: Asked, part: PartFile) -> bool:
+    """Return whether the greater part of the publisher's archive has come."""
+    remote = part.remote
+    if asked.only_backup or remote is None or remote.url != asked.shown:
+        return False
+    return 2 * part.proven_bytes > (remote.total or 0)
 
 
 def _published(
-    build: Build, asked: Asked, part: PartFile, digests: dict[str, str], old: Note | None
+    build: Build, asked: Asked, part: PartFile, arrived: Arrived, old: Note | None
 ) -> Note:
     """Give a checked partial file its name, and return its note.
 
@@ -72,10 +133,10 @@ def _published(
         build: The run.
         asked: The archive.
         part: The partial file.
-        digests: Its digests.
+        arrived: What is in it.
         old: The note of the archive that it replaces.
     """
-    validator = part.remote.validator if part.remote else ""
+    digests, validator = arrived.digests, arrived.validator
     if old is not None and old.sha256 == digests["sha256"]:
         # Only its date or ETag is new: what was built on the archive stays valid.
         note = replace(old, validator=validator, released=False, fetched=old.is_ours)
@@ -169,7 +230,7 @@ def _transfer(build: Build, job: Job, meter: Meter) -> None:
         http.fetch(job, meter)
 
 
-def _fetch_verified(build: Build, job: Job, expected: Expected) -> tuple[dict[str, str], int]:
+def fetch_verified(build: Build, job: Job, expected: Expected) -> Arrived:
     """Complete the partial file and check it; one clean retry is given to wrong content."""
     wanted, part = job.wanted, job.part
     count = part.fetched_of(wanted.shown)
@@ -188,7 +249,8 @@ def _fetch_verified(build: Build, job: Job, expected: Expected) -> tuple[dict[st
                 raise
             log.warning("%s; until it is right, this is kept as %s; once more", error, aside)
         else:
-            return digests, count
+            validator = part.remote.validator if part.remote else ""
+            return Arrived(digests, count, validator)
 
 
 def _digests(job: Job, expected: Expected) -> dict[str, str]:

@@ -12,6 +12,8 @@ from imagenet_etl.storage import Storage
 
 NOTE_SCHEMA = 1
 ALGORITHMS = ("md5", "sha256")
+LENGTH_ALONE = "length"
+"""The validator of what came from a backup, which does not know its publisher's."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Note:
             for a tar that was unpacked from a gzip file also that one's, as ``packed_md5`` and
             ``packed_sha256``.
         validator: The strong ETag or the Last-Modified date that it was fetched with; empty for
-            none, and in the notes of older versions.
+            none, and in the notes of older versions; or ``LENGTH_ALONE``.
         released: Whether it was deleted after use; the note then tells what it was. That of a tar
             that was unpacked loses its tag as soon as the tar is gone.
         mark: Stands for the query values of the URL, which ``source`` does not show.

@@ -15,7 +15,7 @@ from imagenet_etl.download.asked import Asked, asked_for
 from imagenet_etl.download.fetched import part_of
 from imagenet_etl.download.notes import Note, note_key_of, read_note, write_note
 from imagenet_etl.download.part import remove_leftovers
-from imagenet_etl.download.unpacked import leftovers, note_of_tar
+from imagenet_etl.download.unpacked import leftovers, note_of_tar, tar_alone
 from imagenet_etl.errors import AlreadyRunning
 from imagenet_etl.storage import Storage
 
@@ -99,7 +99,9 @@ def _release_tar(build: Build, asked: Asked, lease: leases.Lease) -> int:
 def _tar_of(build: Build, asked: Asked) -> Note | None:
     """Return the note of the tar that was made from the archive that this run asks for."""
     packed = read_note(build.storage, asked.note_key)
-    if packed is None or packed.archive.kind != GZIP or not asked.is_met_by(packed):
+    if packed is None:
+        return tar_alone(build, asked)
+    if packed.archive.kind != GZIP or not asked.is_met_by(packed):
         return None
     return note_of_tar(build, asked, packed)
 

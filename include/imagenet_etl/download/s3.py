@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_uri import parse_s3_uri
@@ -74,6 +74,18 @@ def _head(client: Any, wanted: Wanted) -> RemoteFile:
     return RemoteFile(wanted.shown, head["ETag"], head["ContentLength"])
 
 
+@contextmanager
+def _damage_is_transient() -> Iterator[None]:
+    """Let a body that S3's own checksum denies be asked for again.
+
+    What of it was written is caught, if it is wrong, by the digest of the whole.
+    """
+    try:
+        yield
+    except FlexibleChecksumError as error:
+        raise TransientAnswer(str(error)) from None
+
+
 class _S3Source:
     """An object in a bucket."""
 
@@ -110,7 +122,7 @@ class _S3Source:
         try:
             with typed_aws_errors("GetObject", self._wanted.shown, passing=_REPLACED):
                 body = self._client.get_object(Bucket=bucket, Key=key, **pinned)["Body"]
-                with closing(body):
+                with closing(body), _damage_is_transient():
                     yield Answer(self._blocks(body, span), span.end or remote.total)
         except CloudUnavailable as error:
             raise TransientAnswer(str(error), answered=False) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from imagenet_etl.archives.kinds import GZIP
+from imagenet_etl.archives.kinds import GZIP, TAR_GZ
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked
 from imagenet_etl.download.notes import Note, note_key_of, read_note
@@ -80,3 +80,37 @@ def is_repacked(build: Build, asked: Asked) -> bool:
         return False
     now = note.archive.stat(build.storage)
     return now is not None and now != Stat(note.archive.size, note.archive.tag)
+
+
+def tar_alone(build: Build, asked: Asked, *, released_ok: bool = False) -> Note | None:
+    """Return the valid note of a tar whose archive never was here, such as one from a backup.
+
+    Its note proves what it was made from: by the digests that the archive had, or, where none is
+    demanded, by its source.
+
+    Args:
+        build: The run.
+        asked: The archive.
+        released_ok: Whether a tar that was deleted after use counts as well.
+    """
+    if asked.path is not None or not asked.facts.name.endswith(f".{TAR_GZ}"):
+        return None
+    key = tar_key(build, asked)
+    note = read_note(build.storage, note_key_of(key))
+    if note is None or f"{_PACKED}sha256" not in note.digests or not _is_demanded(note, asked):
+        return None
+    if note.archive.is_unchanged(build.storage):
+        return replace(note, released=False)
+    is_gone = note.released and build.storage.stat(key) is None
+    return note if is_gone and released_ok else None
+
+
+def _is_demanded(note: Note, asked: Asked) -> bool:
+    expected = asked.expected
+    if not expected.is_proof:
+        return (note.source, note.mark) == (asked.shown, asked.mark)
+    return all(
+        note.digests.get(f"{_PACKED}{name}") == wanted
+        for name, wanted in (("md5", expected.md5), ("sha256", expected.sha256))
+        if wanted
+    )

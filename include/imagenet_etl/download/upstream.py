@@ -6,7 +6,7 @@ import logging
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked, wanted_from
-from imagenet_etl.download.notes import Note
+from imagenet_etl.download.notes import LENGTH_ALONE, Note
 from imagenet_etl.errors import EtlError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,10 @@ def has_changed(build: Build, asked: Asked, note: Note) -> bool:
         _kept(note, str(error))
         return False
     # Some servers answer a HEAD with a length of 0, which no archive has.
-    if not _are_comparable(note.validator, now.validator) or not now.total:
+    if note.validator == LENGTH_ALONE:
+        if now.total in (None, 0, note.archive.size):
+            return False
+    elif not _are_comparable(note.validator, now.validator) or not now.total:
         _kept(note, "its server tells no validator and length to compare")
         return False
     if (now.validator, now.total) == (note.validator, note.archive.size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imagenet_etl.build import Build
+from imagenet_etl.costs import left_behind
 from imagenet_etl.preflight.archives import known_archives
 from imagenet_etl.preflight.budget import budget_of
 from imagenet_etl.preflight.budget import told as budget_told
@@ -17,7 +18,20 @@ def preflight_lines(build: Build) -> list[str]:
         ConfigError, SourceNotFound: The settings' sources cannot be used.
     """
     budget = budget_of(build)
-    return [*budget_told(budget), *reading_lines(build, budget.images, budget.image_bytes)]
+    return [
+        *budget_told(budget),
+        *reading_lines(build, budget.images, budget.image_bytes),
+        *_cost_lines(build, budget.image_bytes),
+    ]
+
+
+def _cost_lines(build: Build, image_bytes: int | None) -> list[str]:
+    """Return what the run would leave behind in the cloud, with images as they are."""
+    if image_bytes is None:
+        return []
+    size = image_bytes * len(build.settings.outputs)
+    archive_bytes = sum(one.size or 0 for one in known_archives(build))
+    return left_behind(size, build.settings, archive_bytes)
 
 
 def reading_lines(build: Build, images: int | None, stored: int | None) -> list[str]:

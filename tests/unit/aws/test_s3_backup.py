@@ -1,5 +1,6 @@
-"""Backing a version up, and finding that it is backed up."""
+"""Backing a version and its archives up, and finding that they are backed up."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,62 +9,159 @@ from typing import Any
 import pytest
 from tests.support.airflow_runs import files_below
 from tests.support.moto_server import MotoServer
+from tests.support.rclone_server import rclone_server
 from tests.unit.aws.conftest import version_folder, with_settings
 
-from imagenet_etl.aws import s3_upload
-from imagenet_etl.aws.s3_upload import upload_new
+from imagenet_etl.aws import s3_send
+from imagenet_etl.aws.s3_backup import back_up_to_s3
+from imagenet_etl.aws.s3_layout import backup_place
+from imagenet_etl.aws.s3_marks import read_mark
+from imagenet_etl.aws.s3_plan import BackupPlan, plan_backup
 from imagenet_etl.build import Build
 from imagenet_etl.errors import (
-    AccessDenied,
     BackupConflict,
+    BackupIncomplete,
     CloudNotFound,
     CloudUnavailable,
-    KeyExists,
+    DatasetDamaged,
     NothingToDo,
 )
 from imagenet_etl.files import hash_file
-from imagenet_etl.pipeline import run_stage
+from imagenet_etl.pipeline import receipts_up_to, run_stage
+from imagenet_etl.receipts import Receipt
+from imagenet_etl.stage import Place
 
-PREFIX = "datasets/tiny_imagenet/v1/"
+ROOT = "datasets/tiny_imagenet/"
+PREFIX = f"{ROOT}v1/"
+ARCHIVE = "tiny-imagenet-200.zip"
+
+
+@pytest.fixture(scope="module")
+def rclone() -> Iterator[MotoServer]:
+    with rclone_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["moto", "rclone"])
+def s3(request: pytest.FixtureRequest) -> Iterator[MotoServer]:
+    """Two servers that have nothing in common."""
+    server: MotoServer = request.getfixturevalue(request.param)
+    server.bucket("backups")
+    yield server
+    client = server.client("s3")
+    for item in client.list_objects_v2(Bucket="backups").get("Contents", ()):
+        client.delete_object(Bucket="backups", Key=item["Key"])
+    client.delete_bucket(Bucket="backups")
+
+
+def backed_up(packed: Build, server: MotoServer, **settings: Any) -> Build:
+    return with_settings(packed, server.client, s3_uri="s3://backups/datasets", **settings)
 
 
 @pytest.fixture
 def build(packed: Build, moto: MotoServer) -> Iterator[Build]:
     moto.bucket("backups")
-    yield with_settings(packed, moto.client, s3_uri="s3://backups/datasets")
-    packed.storage.delete(f"{packed.work}/back_up_to_s3")
+    yield backed_up(packed, moto)
+    forget(packed)
 
 
-def objects(moto: MotoServer) -> dict[str, Any]:
-    reply = moto.client("s3").list_objects_v2(Bucket="backups")
-    return {item["Key"].removeprefix(PREFIX): item for item in reply.get("Contents", ())}
+@pytest.fixture
+def on_each(packed: Build, s3: MotoServer) -> Iterator[Build]:
+    yield backed_up(packed, s3)
+    forget(packed)
 
 
-def test_every_file_is_uploaded_with_its_digest(build: Build, moto: MotoServer) -> None:
-    receipt = run_stage(build, "back_up_to_s3").receipt
-    files = files_below(version_folder(build))
-    assert set(objects(moto)) == set(files)
+def forget(build: Build) -> None:
+    """Leave nothing on this machine of what was backed up."""
+    for name in ("back_up_to_s3", "s3_ledger", "s3_uploads"):
+        build.storage.delete(f"{build.work}/{name}")
+
+
+def objects(server: MotoServer, prefix: str = PREFIX) -> dict[str, Any]:
+    reply = server.client("s3").list_objects_v2(Bucket="backups", Prefix=prefix)
+    return {item["Key"].removeprefix(prefix): item for item in reply.get("Contents", ())}
+
+
+def calls_of(client: Any) -> list[str]:
+    """Return a list that every call of the client is added to, with its key."""
+    calls: list[str] = []
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        calls.append(f"{model.name} {params.get('Key', '').removeprefix(PREFIX)}".strip())
+
+    client.meta.events.register("provide-client-params.s3", note)
+    return calls
+
+
+def test_every_file_is_uploaded_with_its_digest(on_each: Build, s3: MotoServer) -> None:
+    receipt = run_stage(on_each, "back_up_to_s3").receipt
+    files = files_below(version_folder(on_each))
+    assert set(objects(s3)) == set(files)
     assert receipt.facts["uploaded"] == len(files)
+    assert receipt.facts["report"]["sent_bytes"] == receipt.counts["bytes"]
     for name in ("manifest.json", "recordio/train/train_00000.rec"):
-        head = moto.client("s3").head_object(Bucket="backups", Key=PREFIX + name)
-        digest = hash_file(version_folder(build) / name, "sha256")["sha256"]
-        assert head["Metadata"]["sha256"] == digest
+        head = s3.client("s3").head_object(Bucket="backups", Key=PREFIX + name)
+        digest = hash_file(version_folder(on_each) / name, "sha256")["sha256"]
+        assert {k.lower(): v for k, v in head["Metadata"].items()} == {"sha256": digest}
 
 
-def test_second_run_is_reused_and_uploads_nothing(build: Build, moto: MotoServer) -> None:
-    run_stage(build, "back_up_to_s3")
-    before = objects(moto)
-    assert run_stage(build, "back_up_to_s3").reused
-    assert objects(moto) == before
+def test_second_run_is_reused_and_uploads_nothing(on_each: Build, s3: MotoServer) -> None:
+    run_stage(on_each, "back_up_to_s3")
+    before = objects(s3)
+    assert run_stage(on_each, "back_up_to_s3").reused
+    assert objects(s3) == before
 
 
-def test_lost_receipt_finds_everything_there(build: Build, moto: MotoServer) -> None:
-    run_stage(build, "back_up_to_s3")
-    before = objects(moto)
-    build.storage.delete(f"{build.work}/back_up_to_s3")
-    receipt = run_stage(build, "back_up_to_s3").receipt
+def test_lost_receipt_costs_a_listing_and_not_a_head_for_each_file(
+    on_each: Build, s3: MotoServer
+) -> None:
+    run_stage(on_each, "back_up_to_s3")
+    before = objects(s3)
+    on_each.storage.delete(f"{on_each.work}/back_up_to_s3")
+    client = s3.client("s3")
+    calls = calls_of(client)
+    receipt = run_stage(replace(on_each, aws=lambda _: client), "back_up_to_s3").receipt
     assert receipt.facts["uploaded"] == 0
-    assert objects(moto) == before
+    assert receipt.facts["skipped"] == len(before)
+    assert set(calls) == {"ListObjectsV2", "ListMultipartUploads", "HeadObject manifest.json"}
+    assert objects(s3) == before
+
+
+def test_other_machine_asks_about_each_object_and_sends_none(
+    on_each: Build, s3: MotoServer
+) -> None:
+    run_stage(on_each, "back_up_to_s3")
+    before = objects(s3)
+    forget(on_each)
+    client = s3.client("s3")
+    calls = calls_of(client)
+    receipt = run_stage(replace(on_each, aws=lambda _: client), "back_up_to_s3").receipt
+    assert receipt.facts["report"]["skipped"] == {"the same is there": len(before)}
+    assert not [call for call in calls if call.startswith("Put")]
+    assert {f"HeadObject {name}" for name in before} <= set(calls)
+
+
+def test_object_that_was_replaced_behind_the_ledger_is_a_conflict(
+    build: Build, moto: MotoServer
+) -> None:
+    run_stage(build, "back_up_to_s3")
+    size = (version_folder(build) / "classes.tsv").stat().st_size
+    moto.client("s3").put_object(Bucket="backups", Key=f"{PREFIX}classes.tsv", Body=b"x" * size)
+    build.storage.delete(f"{build.work}/back_up_to_s3")
+    with pytest.raises(BackupConflict, match=r"classes\.tsv holds something else.*sha256"):
+        run_stage(build, "back_up_to_s3")
+
+
+def test_changed_time_of_a_file_sends_nothing(build: Build, moto: MotoServer) -> None:
+    run_stage(build, "back_up_to_s3")
+    done = receipts_up_to(build, "verify")
+    path = version_folder(build) / "classes.tsv"
+    before = path.stat()
+    os.utime(path, ns=(0, 0))
+    try:
+        assert plan_of(build, done).send == ()
+    finally:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_interrupted_backup_is_completed_and_its_manifest_comes_last(
@@ -73,13 +171,19 @@ def test_interrupted_backup_is_completed_and_its_manifest_comes_last(
     before = objects(moto)
     for name in ("manifest.json", "classes.tsv"):
         moto.client("s3").delete_object(Bucket="backups", Key=PREFIX + name)
-    client, sent = moto.client("s3"), []
-    client.meta.events.register(
-        "before-send.s3.PutObject", lambda request, **_: sent.append(request.url.split("v1/")[1])
-    )
+    client = moto.client("s3")
+    calls = calls_of(client)
     run_stage(replace(build, aws=lambda _: client), "back_up_to_s3")
-    assert sent == ["classes.tsv", "manifest.json"]
+    sent = [call for call in calls if call.startswith("Put")]
+    assert sent == ["PutObject classes.tsv", "PutObject manifest.json"]
     assert set(objects(moto)) == set(before)
+
+
+def test_lost_manifest_makes_the_backup_not_there(build: Build, moto: MotoServer) -> None:
+    run_stage(build, "back_up_to_s3")
+    moto.client("s3").delete_object(Bucket="backups", Key=f"{PREFIX}manifest.json")
+    assert not run_stage(build, "back_up_to_s3").reused
+    assert "manifest.json" in objects(moto)
 
 
 def test_key_that_holds_something_else_is_a_conflict_and_stays(
@@ -90,7 +194,116 @@ def test_key_that_holds_something_else_is_a_conflict_and_stays(
         run_stage(build, "back_up_to_s3")
     reply = moto.client("s3").get_object(Bucket="backups", Key=f"{PREFIX}classes.tsv")
     assert reply["Body"].read() == b"mine"
-    assert "manifest.json" not in objects(moto)
+    assert set(objects(moto)) == {"classes.tsv"}
+
+
+def test_archive_goes_up_with_its_index_and_their_marks_come_last(
+    packed: Build, s3: MotoServer
+) -> None:
+    client = s3.client("s3")
+    build = with_settings(
+        packed, lambda _: client, s3_uri="s3://backups/datasets", back_up=("archives",)
+    )
+    calls = calls_of(client)
+    receipt = run_stage(build, "back_up_to_s3").receipt
+    forget(packed)
+    untar = receipts_up_to(build, "untar")["untar"]
+    index = f"index/{untar.stage_digest}"
+    names = [ARCHIVE, f"{ARCHIVE}.backup.json"]
+    names += [f"{index}/{name}" for name in ("images.parquet", "side_files.parquet")]
+    sent = [call.split(f"{ROOT}archives/")[1] for call in calls if call.startswith("Put")]
+    assert sent[:2] == names[:2]
+    assert sorted(sent[2:4]) == names[2:]
+    assert sent[4:] == [f"{index}/receipt.json"]
+    assert receipt.facts["manifest_etag"] == ""
+    assert set(receipt.facts["marks"]) == {f"{ROOT}archives/{sent[1]}", f"{ROOT}archives/{sent[4]}"}
+
+
+def test_mark_of_an_archive_tells_what_it_is(build: Build, moto: MotoServer) -> None:
+    build = with_settings(build, moto.client, back_up=("archives", "dataset"))
+    run_stage(build, "back_up_to_s3")
+    mark = read_mark(
+        moto.client("s3"), backup_place(build.settings.s3_uri, "tiny_imagenet"), ARCHIVE
+    )
+    path = Path(build.settings.sources[ARCHIVE])
+    assert mark is not None
+    assert (mark.size, mark.kind, mark.source) == (path.stat().st_size, "zip", str(path))
+    assert mark.sha256 == hash_file(path, "sha256")["sha256"]
+    assert "manifest.json" in objects(moto)
+
+
+def test_damaged_mark_is_written_anew(build: Build, moto: MotoServer) -> None:
+    build = with_settings(build, moto.client, back_up=("archives",))
+    run_stage(build, "back_up_to_s3")
+    key = f"{ROOT}archives/{ARCHIVE}.backup.json"
+    good = moto.client("s3").get_object(Bucket="backups", Key=key)["Body"].read()
+    moto.client("s3").put_object(Bucket="backups", Key=key, Body=good[:20])
+    receipt = run_stage(build, "back_up_to_s3").receipt
+    assert receipt.facts["report"]["sent_marks"] == [ARCHIVE]
+    assert receipt.facts["uploaded"] == 0
+    assert moto.client("s3").get_object(Bucket="backups", Key=key)["Body"].read() == good
+
+
+def test_archive_that_was_let_go_is_fine_if_the_bucket_has_it(
+    build: Build, moto: MotoServer, tmp_path: Path
+) -> None:
+    build = with_settings(build, moto.client, back_up=("archives",))
+    path = Path(build.settings.sources[ARCHIVE])
+    done = receipts_up_to(build, "verify")
+    run_stage(build, "back_up_to_s3")
+    kept = path.rename(tmp_path / "kept")
+    try:
+        lines = plan_of(build, done).lines()
+        assert lines[-1] == "0 files to send, 0 bytes"
+        moto.client("s3").delete_object(Bucket="backups", Key=f"{ROOT}archives/{ARCHIVE}")
+        with pytest.raises(BackupIncomplete, match=r"is gone, and the backup does not have it"):
+            plan_of(build, done)
+    finally:
+        kept.rename(path)
+
+
+def plan_of(build: Build, done: dict[str, Receipt]) -> BackupPlan:
+    return plan_backup(Place(build, done, "digest", "base"))
+
+
+def test_plan_names_what_would_be_sent_and_sends_nothing(build: Build, moto: MotoServer) -> None:
+    done = receipts_up_to(build, "verify")
+    lines = plan_of(build, done).lines()
+    files = files_below(version_folder(build))
+    assert lines[-1].startswith(f"{len(files)} files to send")
+    assert sum(f"s3://backups/{PREFIX}" in line for line in lines) == len(files)
+    assert objects(moto) == {}
+
+
+def test_storage_class_key_and_tags_are_those_that_were_asked_for(
+    build: Build, moto: MotoServer
+) -> None:
+    build = with_settings(
+        build, moto.client, s3_storage_class="STANDARD_IA", s3_kms_key="alias/backup",
+        s3_tags={"team": "ml + data"}, back_up=("archives",),
+    )  # fmt: skip
+    run_stage(build, "back_up_to_s3")
+    client, key = moto.client("s3"), f"{ROOT}archives/{ARCHIVE}"
+    head = client.head_object(Bucket="backups", Key=key)
+    assert (head["StorageClass"], head["SSEKMSKeyId"]) == ("STANDARD_IA", "alias/backup")
+    mark = client.head_object(Bucket="backups", Key=f"{key}.backup.json")
+    assert "StorageClass" not in mark and mark["SSEKMSKeyId"] == "alias/backup"
+    tags = client.get_object_tagging(Bucket="backups", Key=key)["TagSet"]
+    assert tags == [{"Key": "team", "Value": "ml + data"}]
+
+
+def test_damaged_file_is_not_backed_up(build: Build, moto: MotoServer) -> None:
+    done = receipts_up_to(build, "verify")
+    path = version_folder(build) / "classes.tsv"
+    good, before = path.read_bytes(), path.stat()
+    path.write_bytes(good + b"more")
+    try:
+        with pytest.raises(DatasetDamaged, match=r"classes\.tsv is not what it was"):
+            back_up_to_s3(Place(build, done, "digest", "base"))
+    finally:
+        path.write_bytes(good)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not {"classes.tsv", "manifest.json"} & set(objects(moto))
 
 
 def test_missing_bucket_is_named(packed: Build, moto: MotoServer) -> None:
@@ -99,9 +312,10 @@ def test_missing_bucket_is_named(packed: Build, moto: MotoServer) -> None:
         run_stage(build, "back_up_to_s3")
 
 
-def test_nothing_is_done_without_a_uri(packed: Build) -> None:
-    with pytest.raises(NothingToDo, match="no S3 URI"):
-        run_stage(packed, "back_up_to_s3")
+@pytest.mark.parametrize("settings", [{}, {"s3_uri": "s3://backups", "back_up": ()}])
+def test_nothing_is_done_unless_it_was_asked_for(packed: Build, settings: dict[str, Any]) -> None:
+    with pytest.raises(NothingToDo, match=r"nothing is backed up|neither the dataset"):
+        run_stage(with_settings(packed, packed.aws, **settings), "back_up_to_s3")
 
 
 def test_unreachable_endpoint_is_transient(packed: Build) -> None:
@@ -115,49 +329,15 @@ def test_unreachable_endpoint_is_transient(packed: Build) -> None:
         run_stage(build, "back_up_to_s3")
 
 
-def test_denied_action_names_bucket_and_action(packed: Build, moto: MotoServer) -> None:
-    moto.bucket("backups")
-
-    class Denied:
-        def get_paginator(self, name: str) -> Any:
-            return moto.client("s3").get_paginator(name)
-
-        def put_object(self, **_: Any) -> None:
-            from botocore.exceptions import ClientError
-
-            raise ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject")
-
-    build = with_settings(packed, lambda _: Denied(), s3_uri="s3://backups")
-    with pytest.raises(AccessDenied, match="PutObject on s3://backups was denied"):
-        run_stage(build, "back_up_to_s3")
-
-
-def test_large_file_goes_up_in_parts_and_is_create_only(
-    tmp_path: Path, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+def test_many_files_are_verified_by_a_listing_and_what_differs_by_head(
+    build: Build, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_upload, "MULTIPART_ABOVE", 5 << 20)
-    moto.bucket("backups")
+    monkeypatch.setattr(s3_send, "_LISTED_ABOVE", 3)
     client = moto.client("s3")
-    path = tmp_path / "large"
-    path.write_bytes(bytes(range(256)) * (11 << 12))
-    upload_new(client, "backups", "large", path, "ab" * 32)
-    reply = client.get_object(Bucket="backups", Key="large")
-    assert reply["Body"].read() == path.read_bytes()
-    assert reply["ETag"].endswith('-3"')
-    with pytest.raises(KeyExists):
-        upload_new(client, "backups", "large", path, "ab" * 32)
-    assert client.list_multipart_uploads(Bucket="backups").get("Uploads", []) == []
-
-
-def test_digest_that_does_not_match_is_refused_by_s3(tmp_path: Path, moto: MotoServer) -> None:
-    moto.bucket("backups")
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    sent: list[str] = []
-    client = moto.client("s3")
-    client.meta.events.register(
-        "before-send.s3.PutObject",
-        lambda request, **_: sent.append(request.headers["x-amz-checksum-sha256"].decode()),
-    )
-    upload_new(client, "backups", "file", path, hash_file(path, "sha256")["sha256"])
-    assert sent == ["7XACtDnprIRfIjV9giusFERzD722AW0+yUMil7nsn3M="]
+    calls = calls_of(client)
+    run_stage(replace(build, aws=lambda _: client), "back_up_to_s3")
+    heads = {call for call in calls if call.startswith("HeadObject")}
+    assert heads == {"HeadObject manifest.json"}
+    forget(build)
+    moto.client("s3").delete_object(Bucket="backups", Key=f"{PREFIX}manifest.json")
+    assert run_stage(build, "back_up_to_s3").receipt.facts["uploaded"] == 1

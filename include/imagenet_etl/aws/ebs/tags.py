@@ -14,7 +14,13 @@ DATASET, VERSION, MANIFEST, PATH = (
     f"{PREFIX}:{name}" for name in ("dataset", "version", "manifest", "path")
 )
 COPY_OF = f"{PREFIX}:copy-of"
+COPY_KEY = f"{PREFIX}:copy-key"
+"""The KMS key, as it was asked for, that encrypts a copy."""
+
 DEPLOYMENT = f"{PREFIX}:deployment"
+TOKEN = f"{PREFIX}:token"
+"""What tells a volume from all others that were asked for."""
+
 UNUSABLE = f"{PREFIX}:unusable"
 """Why a snapshot must not be used, such as a freeze that ended too early."""
 

@@ -1,0 +1,43 @@
+"""What is watched of an S3 client while a backup works.
+
+Source: s3transfer's ``TransferManager``, which hooks in the same way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from s3transfer.utils import signal_not_transferring, signal_transferring
+
+
+class Watch:
+    """Counts the retries of a client; threads may share it."""
+
+    def __init__(self) -> None:
+        self.retries = 0
+        self._guard = threading.Lock()
+
+    def note(self, parsed: dict[str, Any], **_: object) -> None:
+        """Add the retries of one call, whether it went well at last or not."""
+        with self._guard:
+            self.retries += parsed.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+
+
+@contextmanager
+def watched(client: Any) -> Iterator[Watch]:
+    """Count retries, and tell limited bodies when they are sent and when only hashed."""
+    events, watch = client.meta.events, Watch()
+    # An id of its own each time: two backups may share a client.
+    ids = [f"imagenet-etl-{what}-{id(watch)}" for what in ("retries", "hashing", "sending")]
+    events.register("after-call.s3", watch.note, unique_id=ids[0])
+    events.register_first("request-created.s3", signal_not_transferring, unique_id=ids[1])
+    events.register_last("request-created.s3", signal_transferring, unique_id=ids[2])
+    try:
+        yield watch
+    finally:
+        events.unregister("after-call.s3", unique_id=ids[0])
+        events.unregister("request-created.s3", unique_id=ids[1])
+        events.unregister("request-created.s3", unique_id=ids[2])

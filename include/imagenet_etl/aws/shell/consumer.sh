@@ -1,0 +1,98 @@
+# A dataset, mounted read-only from its newest snapshot.
+
+# Set `snapshot`, `manifest` and `path` by the newest usable snapshot of the dataset.
+newest_snapshot() {
+  local found filters=("Name=tag:$prefix:dataset,Values=$dataset" "Name=status,Values=completed")
+  [ -z "$version" ] || filters+=("Name=tag:$prefix:version,Values=$version")
+  # JSON, for the CLI applies a query to each page of a text.
+  found=$(ec2 describe-snapshots --owner-ids self --filters "${filters[@]}" --output json --query \
+    "sort_by(Snapshots[?!(Tags[?Key=='$prefix:unusable'])], &StartTime)[-1].[SnapshotId,
+    Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0]]") ||
+    die "cannot list snapshots"
+  read -r snapshot manifest path <<<"$(tr -d '[]",\n' <<<"$found")" || true
+  [[ $snapshot == snap-* ]] ||
+    die "no completed snapshot of $dataset ${version:-of any version} in $region"
+}
+
+# Set `volume` and `holder`: this instance's own from an earlier boot, or a new one.
+dataset_volume() {
+  local found state tags
+  found=$(tagged_volume "$prefix:deployment" "$instance:$mount_point")
+  made=no
+  if [ -z "$found" ]; then
+    newest_snapshot
+    echo "$dataset is in $snapshot; making a volume of $volume_type in $zone"
+    tags="{Key=Name,Value=$prefix $dataset},{Key=$prefix:deployment,Value=$instance:$mount_point}"
+    tags+=",{Key=$prefix:dataset,Value=$dataset},{Key=$prefix:manifest,Value=$manifest}"
+    tags+=",{Key=$prefix:path,Value=$path}"
+    volume=$(ec2 create-volume --availability-zone "$zone" --snapshot-id "$snapshot" \
+      --volume-type "$volume_type" --tag-specifications "ResourceType=volume,Tags=[$tags]" \
+      --client-token "$instance-$snapshot-$(cksum <<<"$mount_point" | cut -d ' ' -f 1)" \
+      --output text --query VolumeId) || die "cannot create a volume of $snapshot"
+    made=yes holder=None
+  else
+    read -r volume state holder <<<"$found"
+    read -r found manifest path <<<"$(volume_tag dataset) $(volume_tag manifest) $(volume_tag path)"
+    [ "$found" = "$dataset" ] || die "$volume at $mount_point is of $found, not of $dataset"
+  fi
+}
+
+volume_tag() {
+  ec2 describe-volumes --volume-ids "$volume" --output text \
+    --query "Volumes[0].Tags[?Key=='$prefix:$1'].Value|[0]"
+}
+
+# A volume that never got as far as to end with its instance would be paid for ever.
+undo_volume() {
+  [ "$made" = yes ] || return 0
+  made=no
+  echo "deleting $volume again"
+  if ! volume_is available; then
+    ec2 detach-volume --volume-id "$volume" --instance-id "$instance" --output text || true
+    wait_for 300 "volume $volume to be detached" volume_is available
+  fi
+  ec2 delete-volume --volume-id "$volume"
+}
+
+# Let the volume end with the instance.
+end_with_instance() {
+  ec2 modify-instance-attribute --instance-id "$instance" --block-device-mappings \
+    "[{\"DeviceName\":\"$device_name\",\"Ebs\":{\"DeleteOnTermination\":true}}]" ||
+    die "cannot let $volume be deleted with $instance"
+  made=no
+}
+
+# What was read in full once is compared by size at later boots: the mount is read-only.
+check_dataset() {
+  local how=$verify seen=$root/var/lib/imagenet-etl/$volume-$manifest
+  [ "$how" != none ] || return 0
+  [ ! -e "$seen" ] || how=fast
+  if verify_dataset "$mount_point/$path" "$manifest" "$how"; then
+    mkdir -p "$(dirname "$seen")"
+    [ "$how" = fast ] || touch "$seen"
+    return
+  fi
+  # Nobody shall train on what is not the dataset.
+  forget_mount "$mount_point"
+  umount "$mount_point" || true
+  die "$volume does not hold $dataset as it was published"
+}
+
+main() {
+  local device
+  needs aws curl blkid
+  [ "$verify" = none ] || needs python3
+  know_instance
+  run_at_every_boot
+  made=no
+  trap undo_volume EXIT
+  dataset_volume
+  attach_volume "$holder"
+  end_with_instance
+  wait_for 300 "the device of $volume" found_disk
+  device=$(content_device "$disk")
+  mount_device "$device" "$mount_point" ro
+  remember_mount "$device" "$mount_point" ro
+  check_dataset
+  echo "$dataset: $mount_point/$path ($volume): $mounted"
+}

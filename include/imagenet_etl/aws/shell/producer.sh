@@ -1,0 +1,76 @@
+# The volume that datasets are built on: found by its tag, or made; formatted only when blank.
+
+# Set `volume`, `holder` (the instance it is attached to, or None).
+data_volume() {
+  local found state
+  found=$(tagged_volume "$tag" "$name")
+  if [ -z "$found" ]; then
+    echo "making $name: ${size_gib} GiB of $volume_type in $zone"
+    found=$(ec2 create-volume --availability-zone "$zone" --size "$size_gib" \
+      --volume-type "$volume_type" --client-token "$instance-$(cksum <<<"$name" | cut -d ' ' -f 1)" \
+      --tag-specifications "ResourceType=volume,Tags=[{Key=Name,Value=$name},{Key=$tag,Value=$name}]" \
+      --output text --query VolumeId) || die "cannot create a volume"
+    found="$found creating None"
+  fi
+  read -r volume state holder <<<"$found"
+}
+
+# Three witnesses, and none of them may see anything: lsblk with wipefs, blkid, the first bytes.
+#   format_when_blank DISK
+format_when_blank() {
+  local disk content found=0
+  disk=$(readlink -f "$1")
+  content=$(content_of "$disk")
+  [ -z "$content" ] || return 0
+  blkid -p "$disk" >/dev/null || found=$?
+  [ $found = 2 ] || die "blkid is not sure that $disk is blank; it is not formatted"
+  # A volume that was never written reads as zeros.
+  cmp -s -n 4194304 "$disk" /dev/zero || die "$disk holds bytes of no known kind; it is not formatted"
+  echo "$volume is blank: making a file system"
+  mkfs.xfs -q -K "$disk" </dev/null
+  formatted=yes
+}
+
+# A command for the end of a run. Stopping by the API never terminates, as a shutdown may.
+install_runner() {
+  local file=$root/usr/local/bin/imagenet-etl-run
+  mkdir -p "$(dirname "$file")"
+  cat >"$file" <<RUNNER
+#!/usr/bin/env bash
+if [ \$# = 0 ]; then
+  echo "usage: imagenet-etl-run COMMAND [ARGUMENT...]; it stops this instance when the command" \\
+    "has ended, well or not, unless there is $root/run/imagenet-etl-keep" >&2
+  exit 2
+fi
+code=0
+"\$@" || code=\$?
+echo "imagenet-etl: '\$*' ended with \$code" >&2
+sync
+if [ -e "$root/run/imagenet-etl-keep" ]; then
+  echo "imagenet-etl: kept running" >&2
+else
+  aws --region "$region" ec2 stop-instances --instance-ids "$instance" >/dev/null
+fi
+exit \$code
+RUNNER
+  chmod 755 "$file"
+}
+
+main() {
+  local device
+  needs aws curl blkid wipefs mkfs.xfs
+  know_instance
+  run_at_every_boot
+  data_volume
+  attach_volume "$holder"
+  wait_for 300 "the device of $volume" found_disk
+  formatted=no
+  format_when_blank "$disk"
+  device=$(content_device "$disk")
+  mount_device "$device" "$mount_point" rw
+  remember_mount "$device" "$mount_point" rw
+  [ "$formatted" = no ] || chown "$owner" "$mount_point"
+  echo "$volume ($device) at $mount_point: $mounted"
+  [ -z "$scratch" ] || stripe_nvme "$scratch"
+  [ "$stop_when_done" = no ] || install_runner
+}

@@ -1,0 +1,69 @@
+# A volume in the instance's own zone: made once, attached once.
+
+ec2() {
+  aws --region "$region" ec2 "$@"
+}
+
+# Print "VOLUME_ID STATE INSTANCE" of the volume that bears a tag; nothing when there is none.
+#   tagged_volume TAG VALUE
+tagged_volume() {
+  local found
+  found=$(ec2 describe-volumes --filters "Name=tag:$1,Values=$2" \
+    "Name=availability-zone,Values=$zone" --output text \
+    --query 'Volumes[].[VolumeId,State,Attachments[0].InstanceId]') || die "cannot list volumes"
+  found=$(awk 'NF && $2 != "deleting" && $2 != "deleted" {print $1, $2, $3}' <<<"$found")
+  case $found in *$'\n'*) die "several volumes bear the tag $1=$2: ${found//$'\n'/; }" ;; esac
+  echo "$found"
+}
+
+volume_is() {
+  local state
+  state=$(ec2 describe-volumes --volume-ids "$volume" --output text --query 'Volumes[0].State') ||
+    return 1
+  [ "$state" != error ] || die "volume $volume ended in an error"
+  [ "$state" = "$1" ]
+}
+
+attached() {
+  local state
+  state=$(ec2 describe-volumes --volume-ids "$volume" --output text \
+    --query "Volumes[0].Attachments[?InstanceId=='$instance'].State|[0]") || return 1
+  [ "$state" = attached ]
+}
+
+# Print the names of devices that the instance uses.
+used_devices() {
+  ec2 describe-instances --instance-ids "$instance" --output text \
+    --query 'Reservations[].Instances[].BlockDeviceMappings[].DeviceName'
+}
+
+# Attach `volume` under the first free name, unless it is; sets `device_name`.
+#   attach_volume INSTANCE_IT_IS_ATTACHED_TO
+attach_volume() {
+  local used letter said
+  if [ "$1" = "$instance" ]; then
+    wait_for 300 "the attachment of $volume" attached
+    device_name=$(ec2 describe-volumes --volume-ids "$volume" --output text \
+      --query 'Volumes[0].Attachments[0].Device')
+    return
+  fi
+  [ "$1" = None ] || die "volume $volume is attached to $1"
+  wait_for 600 "volume $volume to be available" volume_is available
+  used=$(used_devices) || die "cannot see the devices of $instance"
+  for letter in f g h i j k l m n o p; do
+    [[ $used != */dev/sd$letter* && $used != */dev/xvd$letter* ]] || continue
+    device_name=/dev/sd$letter
+    if said=$(ec2 attach-volume --volume-id "$volume" --instance-id "$instance" \
+      --device "$device_name" --output text 2>&1); then
+      wait_for 300 "the attachment of $volume" attached
+      return
+    fi
+    # Somebody else took the name in between.
+    [[ $said == *"already in use"* ]] || die "cannot attach $volume: $said"
+  done
+  die "$instance has no free device name for $volume"
+}
+
+found_disk() {
+  disk=$(disk_of "$volume" "$device_name")
+}

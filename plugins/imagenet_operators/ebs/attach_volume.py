@@ -1,0 +1,50 @@
+"""Attach a volume to an instance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imagenet_operators.ebs.base import Begun, EbsOperator
+from imagenet_operators.ebs.links import EbsVolumeLink
+from imagenet_operators.ebs.waits import ATTACHMENT
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class EbsAttachVolumeOperator(EbsOperator):
+    """Attaches a volume, under a device name that is free; does nothing where it is attached.
+
+    Args:
+        volume_id: The volume, which exists and is not being created any more.
+        instance_id: The instance, in the volume's zone.
+        device: Device name to ask for, such as ``/dev/sdf``; empty for the first that is free. The
+            instance itself shows another one: on Nitro look below ``/dev/disk/by-id``.
+
+    Returns:
+        The device name that EC2 knows.
+    """
+
+    template_fields = (*EbsOperator.template_fields, "volume_id", "instance_id", "device")
+    operator_extra_links = (EbsVolumeLink(),)
+
+    def __init__(
+        self, *, volume_id: str, instance_id: str, device: str = "", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.volume_id = volume_id
+        self.instance_id = instance_id
+        self.device = device
+
+    def begin(self, context: Context) -> Begun:  # noqa: ARG002
+        """Find the attachment, or begin it."""
+        from imagenet_etl.aws.ebs.attachments import attach_volume
+        from imagenet_etl.aws.ebs.waits import attachment_of, described_volume
+
+        ec2 = self.client()
+        ids = {"volume_id": self.volume_id, "instance_id": self.instance_id}
+        device = attach_volume(ec2, **ids, device=self.device)
+        self.show(ec2, self.volume_id)
+        volume = described_volume(ec2, self.volume_id)
+        since = attachment_of(volume, self.instance_id)["AttachTime"]
+        return Begun(device, [self.wait_for(ATTACHMENT, ec2, since, **ids)])

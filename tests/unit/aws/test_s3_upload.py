@@ -1,0 +1,153 @@
+"""One file by one request, and what all requests have in common."""
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.moto_server import MotoServer
+from tests.support.rclone_server import rclone_server
+
+from imagenet_etl.aws.client_config import client_config
+from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
+from imagenet_etl.aws.s3_multipart import MultipartUpload
+from imagenet_etl.aws.s3_unfinished import Noted
+from imagenet_etl.aws.s3_upload import MIB, Bodies, Sending, put_file
+from imagenet_etl.aws.s3_watch import watched
+from imagenet_etl.config import BOUNDS
+from imagenet_etl.errors import BackupConflict, DatasetDamaged, KeyExists
+from imagenet_etl.files import hash_file
+from imagenet_etl.storage import LocalStorage
+
+HASH_OF_CONTENT = "7XACtDnprIRfIjV9giusFERzD722AW0+yUMil7nsn3M="
+
+
+def local(folder: Path, data: bytes, key: str = "file") -> LocalFile:
+    path = folder / "file"
+    path.write_bytes(data)
+    return LocalFile(key, path, len(data), hash_file(path, "sha256")["sha256"])
+
+
+@pytest.fixture
+def bucket(moto: MotoServer) -> Bucket:
+    moto.bucket("backups")
+    return Bucket(moto.client("s3"), "backups")
+
+
+def body(bucket: Bucket, key: str = "file") -> bytes:
+    data: bytes = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+    return data
+
+
+def test_s3_is_told_the_known_digest(bucket: Bucket, tmp_path: Path) -> None:
+    sent: list[str] = []
+    bucket.client.meta.events.register(
+        "before-send.s3.PutObject",
+        lambda request, **_: sent.append(request.headers["x-amz-checksum-sha256"].decode()),
+    )
+    put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+    assert sent == [HASH_OF_CONTENT]
+    assert body(bucket) == b"content"
+
+
+def test_empty_file_arrives(bucket: Bucket, tmp_path: Path) -> None:
+    file = local(tmp_path, b"")
+    etag = put_file(bucket, file, Sending(), Bodies(0))
+    assert bucket.check(file).etag == etag
+
+
+def test_taken_key_is_left_alone(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.client.put_object(Bucket="backups", Key="file", Body=b"mine")
+    with pytest.raises(KeyExists):
+        put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+    assert body(bucket) == b"mine"
+
+
+def test_file_of_another_size_is_not_sent(bucket: Bucket, tmp_path: Path) -> None:
+    file = local(tmp_path, b"content")
+    file.path.write_bytes(b"content and more")
+    with pytest.raises(DatasetDamaged, match="not what it was"):
+        put_file(bucket, file, Sending(), Bodies(0))
+    assert bucket.head("file") is None
+
+
+def test_object_without_a_stored_digest_is_known_by_that_of_s3(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.client.put_object(
+        Bucket="backups", Key="file", Body=b"content", ChecksumAlgorithm="SHA256"
+    )
+    assert bucket.check(local(tmp_path, b"content")).size == len(b"content")
+
+
+def test_stored_digest_that_s3s_own_contradicts_is_a_conflict(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    file = local(tmp_path, b"content")
+    bucket.client.put_object(
+        Bucket="backups", Key="file", Body=b"CONTENT", Metadata={"sha256": file.sha256},
+        ChecksumAlgorithm="SHA256",
+    )  # fmt: skip
+    with pytest.raises(BackupConflict, match="ChecksumSHA256"):
+        bucket.check(file)
+
+
+def test_limit_of_bandwidth_changes_nothing_but_the_speed(bucket: Bucket, tmp_path: Path) -> None:
+    small = local(tmp_path, bytes(range(256)) * 3000)
+    with watched(bucket.client):
+        put_file(bucket, small, Sending(), Bodies(200))
+        assert body(bucket) == small.path.read_bytes()
+        large = local(tmp_path, bytes(range(256)) * (11 << 12), "large")
+        sending = Sending(connections=2, part_bytes=5 * MIB)
+        noted = Noted(LocalStorage(tmp_path / "data"), "work")
+        MultipartUpload(bucket, large, sending, Bodies(200), noted).run()
+    assert body(bucket, "large") == large.path.read_bytes()
+
+
+def test_limited_bodies_are_slowed_while_they_are_sent_and_not_while_hashed(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    file = local(tmp_path, b"x" * (MIB // 2))
+    bodies, states = Bodies(200), []
+    limited = bodies.of(file.path, 0, file.size)
+    stream = limited._fileobj
+
+    def note(**_: object) -> None:
+        states.append(stream._bandwidth_limiting_enabled)
+
+    events = bucket.client.meta.events
+    with limited, watched(bucket.client):
+        events.register("before-sign.s3", note)
+        events.register("before-send.s3", note)
+        bucket.client.put_object(Bucket="backups", Key="file", Body=limited)
+    assert states == [False, True]
+
+
+@pytest.fixture
+def rclone() -> Iterator[MotoServer]:
+    """A server in another process: its memory is not ours."""
+    with rclone_server() as server:
+        server.bucket("backups")
+        yield server
+
+
+def test_memory_does_not_grow_with_the_file(rclone: MotoServer, tmp_path: Path) -> None:
+    peaks = []
+    for mib in (8, 64):
+        file = local(tmp_path, bytes(mib * MIB), f"file{mib}")
+        bucket = Bucket(rclone.client("s3"), "backups")
+        sending = Sending(connections=2, part_bytes=5 * MIB)
+        upload = MultipartUpload(
+            bucket, file, sending, Bodies(0), Noted(LocalStorage(tmp_path / "data"), "work")
+        )
+        tracemalloc.start()
+        upload.run()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < max(peaks[0], 8 * MIB) + 4 * MIB
+
+
+def test_client_has_a_connection_for_each_request_and_slows_down_together() -> None:
+    config = client_config("s3")
+    assert config.max_pool_connections > BOUNDS["s3_connections"][1]
+    assert config.retries == {"mode": "adaptive", "total_max_attempts": 8}
