@@ -136,10 +136,10 @@ def _archives(build: Build, *, dry_run: bool) -> None:
     place = backup_place(build.settings.s3_uri, build.facts.name)
     names = archives_held(build.client("s3"), place)
     if not names:
-        raise ConfigError(f"{place.uri(place.archive(''))} holds no archive with its commit mark")
+        raise ConfigError(f"{place.uri(place.archives)} holds no archive with its commit mark")
     for name in names:
         if dry_run:
-            _tell(place.uri(place.archive(name)))
+            _tell(place.uri(place.archive_mark(name)))
             continue
         note, count = restore_archive(build, name)
         log.info("restore %s: %s bytes fetched", name, f"{count:,}")

@@ -40,7 +40,7 @@ def back_up_archive(
     place = place_of(dataset)
     digests = {n: hashlib.new(n, content).hexdigest() for n in ("md5", "sha256")}
     told = replace(ArchiveMark(name, len(content), digests, "zip", source), **mark)
-    client.put_object(Bucket=place.bucket, Key=place.archive(name), Body=content)
+    client.put_object(Bucket=place.bucket, Key=place.archive(name, told.sha256), Body=content)
     write_mark(client, place, told)
     return told
 

@@ -94,7 +94,7 @@ def _archive(
     path = Path(ref.location)
     if not path.is_absolute():
         path = _local(place, ref.location)
-    file = LocalFile(where.archive(ref.name), path, ref.size, digests["sha256"])
+    file = LocalFile(where.archive(ref.name, digests["sha256"]), path, ref.size, digests["sha256"])
     return file, ArchiveMark(ref.name, ref.size, digests, ref.kind, source)
 
 

@@ -3,7 +3,7 @@
 ::
 
     <dataset>/<version>/...                     a version; manifest.json is its commit mark
-    <dataset>/archives/<name>                   an archive as it was fetched
+    <dataset>/archives/<digest>/<name>          an archive as it was fetched
     <dataset>/archives/<name>.backup.json       its commit mark: size, digests, source
     <dataset>/archives/index/<digest>/...       an image index; receipt.json is its commit mark
     <dataset>/catalog.json                      the versions, the latest of them, and their copies
@@ -35,17 +35,22 @@ class BackupPlace:
         """Return the key prefix of a published version."""
         return f"{self.root}/{version}"
 
-    def archive(self, name: str) -> str:
-        """Return the key of an archive."""
-        return f"{self.root}/archives/{name}"
+    @property
+    def archives(self) -> str:
+        """Key prefix of the archives' marks, with a slash at its end."""
+        return f"{self.root}/archives/"
+
+    def archive(self, name: str, sha256: str) -> str:
+        """Return the key of an archive; one that changed upstream gets another."""
+        return f"{self.archives}{sha256[:16]}/{name}"
 
     def archive_mark(self, name: str) -> str:
         """Return the key of an archive's commit mark."""
-        return f"{self.root}/archives/{name}{MARK}"
+        return f"{self.archives}{name}{MARK}"
 
     def index(self, digest: str) -> str:
         """Return the key prefix of the image index that the ``untar`` stage digest names."""
-        return f"{self.root}/archives/index/{digest}"
+        return f"{self.archives}index/{digest}"
 
     @property
     def catalog(self) -> str:

@@ -88,7 +88,7 @@ def write_mark(
     Raises:
         CloudError, CloudUnavailable: S3 refuses or fails.
     """
-    body = mark.to_json(place.archive(mark.name))
+    body = mark.to_json(place.archive(mark.name, mark.sha256))
     digest = hashlib.sha256(body)
     with typed_aws_errors("PutObject", f"s3://{place.bucket}"):
         client.put_object(

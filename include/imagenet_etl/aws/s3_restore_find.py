@@ -105,7 +105,7 @@ def archives_held(client: Any, place: BackupPlace) -> list[str]:
     Raises:
         CloudError, CloudUnavailable: S3 refuses or fails.
     """
-    prefix = place.archive("")
+    prefix = place.archives
     pages = client.get_paginator("list_objects_v2")
     found = []
     with typed_aws_errors("ListObjectsV2", f"s3://{place.bucket}"):

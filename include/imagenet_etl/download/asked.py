@@ -89,12 +89,12 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
 
 
 def backup_url(build: Build, name: str) -> str:
-    """Return where the backup holds an archive if it does; nothing when it is not to be asked."""
+    """Return where the backup marks an archive as its own; nothing when it is not to be asked."""
     settings = build.settings
     if not (settings.s3_uri and settings.from_backup):
         return ""
     place = backup_place(settings.s3_uri, build.facts.name)
-    return place.uri(place.archive(name))
+    return place.uri(place.archive_mark(name))
 
 
 def source_marks(build: Build) -> dict[str, str]:

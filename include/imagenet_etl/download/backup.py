@@ -64,8 +64,8 @@ def find_in_backup(build: Build, asked: Asked) -> BackedUp | None:
         BackupIncomplete, SchemaTooNew: The mark cannot be read.
         CloudError, CloudUnavailable: The bucket cannot be asked.
     """
-    url = backup_url(build, asked.facts.name)
-    if not url:
+    marked = backup_url(build, asked.facts.name)
+    if not marked:
         return None
     from imagenet_etl.aws.s3_layout import backup_place  # noqa: PLC0415 - slow to import
     from imagenet_etl.aws.s3_marks import read_mark  # noqa: PLC0415 - slow to import
@@ -74,9 +74,12 @@ def find_in_backup(build: Build, asked: Asked) -> BackedUp | None:
     mark = read_mark(build.client("s3"), place, asked.facts.name)
     if mark is None:
         if asked.only_backup:
-            raise _nobody_has(build, asked, url)
-        log.info("download %s: %s is not there, so its publisher is asked", asked.facts.name, url)
+            raise _nobody_has(build, asked, marked)
+        log.info(
+            "download %s: %s is not there, so its publisher is asked", asked.facts.name, marked
+        )
         return None
+    url = place.uri(place.archive(mark.name, mark.sha256))
     packed = {name: mark.digests[f"packed_{name}"] for name in ("md5", "sha256")
               if f"packed_{name}" in mark.digests}  # fmt: skip
     known = packed or mark.digests
@@ -128,11 +131,11 @@ def _check_known(asked: Asked, url: str, size: int | None, digests: dict[str, st
             )
 
 
-def _nobody_has(build: Build, asked: Asked, url: str) -> CloudNotFound:
+def _nobody_has(build: Build, asked: Asked, marked: str) -> CloudNotFound:
     return CloudNotFound(
         f"{asked.facts.name} sits behind a login, and the backup does not hold it",
-        expected=f"{url} and its commit mark",
-        found="no mark",
+        expected=marked,
+        found="no such mark",
         remedy=f"Log in at {build.facts.terms_url}, download it, and pass "
         f"--source {asked.facts.name}=PATH",
     )

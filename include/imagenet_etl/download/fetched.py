@@ -62,7 +62,7 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
             staged.unlink()  # a crash left the published archive under both of its names
         with PartFile(staged, heartbeat.check) as part:
             arrived = None
-            if old is None:
+            if old is None or asked.only_backup:
                 arrived = _from_backup(build, asked, part, patience, pace)
             if arrived is None:
                 job = Job(wanted_from(build, asked), part, patience, pace)
@@ -112,8 +112,7 @@ def _from_backup(
             raise  # to ask the publisher would drop it
         tell_why_not(build, asked, error)
         return None
-    is_upstream = found.wanted.url == asked.source
-    return arrived if is_upstream else replace(arrived, validator=LENGTH_ALONE)
+    return replace(arrived, validator=LENGTH_ALONE)
 
 
 def _is_mostly_there(asked: Asked, part: PartFile) -> bool:

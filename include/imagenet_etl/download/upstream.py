@@ -6,6 +6,7 @@ import logging
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked, wanted_from
+from imagenet_etl.download.backup import find_in_backup
 from imagenet_etl.download.notes import LENGTH_ALONE, Note
 from imagenet_etl.errors import EtlError
 
@@ -23,6 +24,9 @@ def has_changed(build: Build, asked: Asked, note: Note) -> bool:
     from imagenet_etl.download import http, s3  # noqa: PLC0415 - slow to import
 
     try:
+        if asked.only_backup:
+            found = find_in_backup(build, asked)
+            return found is not None and found.expected.sha256 != note.sha256
         wanted = wanted_from(build, asked)
         now = s3.look(build, wanted, _TIMEOUT_S) if wanted.is_s3 else http.look(wanted, _TIMEOUT_S)
     except EtlError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.airflow_runs import files_below
+from tests.support.archives import build_of, run_stages, tiny_zip
 from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
 from tests.unit.aws.conftest import version_folder, with_settings
@@ -209,14 +210,19 @@ def test_archive_goes_up_with_its_index_and_their_marks_come_last(
     forget(packed)
     untar = receipts_up_to(build, "untar")["untar"]
     index = f"index/{untar.stage_digest}"
-    names = [ARCHIVE, f"{ARCHIVE}.backup.json"]
-    names += [f"{index}/{name}" for name in ("images.parquet", "side_files.parquet")]
+    tables = [f"{index}/{name}" for name in ("images.parquet", "side_files.parquet")]
     sent = [call.split(f"{ROOT}archives/")[1] for call in calls if call.startswith("Put")]
-    assert sent[:2] == names[:2]
-    assert sorted(sent[2:4]) == names[2:]
+    assert f"{ROOT}archives/{sent[0]}" == archive_key(build)
+    assert sent[1] == f"{ARCHIVE}.backup.json"
+    assert sorted(sent[2:4]) == tables
     assert sent[4:] == [f"{index}/receipt.json"]
     assert receipt.facts["manifest_etag"] == ""
     assert set(receipt.facts["marks"]) == {f"{ROOT}archives/{sent[1]}", f"{ROOT}archives/{sent[4]}"}
+
+
+def archive_key(build: Build) -> str:
+    sha256 = hash_file(Path(build.settings.sources[ARCHIVE]), "sha256")["sha256"]
+    return f"{ROOT}archives/{sha256[:16]}/{ARCHIVE}"
 
 
 def test_mark_of_an_archive_tells_what_it_is(build: Build, moto: MotoServer) -> None:
@@ -251,11 +257,12 @@ def test_archive_that_was_let_go_is_fine_if_the_bucket_has_it(
     path = Path(build.settings.sources[ARCHIVE])
     done = receipts_up_to(build, "verify")
     run_stage(build, "back_up_to_s3")
+    gone = archive_key(build)
     kept = path.rename(tmp_path / "kept")
     try:
         lines = plan_of(build, done).lines()
         assert lines[-1] == "0 files to send, 0 bytes"
-        moto.client("s3").delete_object(Bucket="backups", Key=f"{ROOT}archives/{ARCHIVE}")
+        moto.client("s3").delete_object(Bucket="backups", Key=gone)
         with pytest.raises(BackupIncomplete, match=r"is gone, and the backup does not have it"):
             plan_of(build, done)
     finally:
@@ -283,10 +290,10 @@ def test_storage_class_key_and_tags_are_those_that_were_asked_for(
         s3_tags={"team": "ml + data"}, back_up=("archives",),
     )  # fmt: skip
     run_stage(build, "back_up_to_s3")
-    client, key = moto.client("s3"), f"{ROOT}archives/{ARCHIVE}"
+    client, key = moto.client("s3"), archive_key(build)
     head = client.head_object(Bucket="backups", Key=key)
     assert (head["StorageClass"], head["SSEKMSKeyId"]) == ("STANDARD_IA", "alias/backup")
-    mark = client.head_object(Bucket="backups", Key=f"{key}.backup.json")
+    mark = client.head_object(Bucket="backups", Key=f"{ROOT}archives/{ARCHIVE}.backup.json")
     assert "StorageClass" not in mark and mark["SSEKMSKeyId"] == "alias/backup"
     tags = client.get_object_tagging(Bucket="backups", Key=key)["TagSet"]
     assert tags == [{"Key": "team", "Value": "ml + data"}]
@@ -341,3 +348,23 @@ def test_many_files_are_verified_by_a_listing_and_what_differs_by_head(
     forget(build)
     moto.client("s3").delete_object(Bucket="backups", Key=f"{PREFIX}manifest.json")
     assert run_stage(build, "back_up_to_s3").receipt.facts["uploaded"] == 1
+
+
+def test_archive_that_changed_gets_a_place_of_its_own_and_the_mark_names_it(
+    tmp_path: Path, moto: MotoServer
+) -> None:
+    moto.bucket("backups")
+    keys = []
+    for changes in ({}, {"train/n00000001/images/n00000001_3.JPEG": None}):
+        archive = tiny_zip(tmp_path, changes)
+        build = build_of(tmp_path, archive, s3_uri="s3://backups/datasets", back_up=("archives",))
+        build = replace(build, aws=moto.client)
+        run_stages(build)
+        run_stage(build, "back_up_to_s3")
+        mark = read_mark(
+            moto.client("s3"), backup_place(build.settings.s3_uri, "tiny_imagenet"), ARCHIVE
+        )
+        assert mark is not None
+        keys.append(archive_key(build))
+        assert mark.sha256 == hash_file(archive, "sha256")["sha256"]
+    assert set(keys) < objects(moto, "").keys()

@@ -154,8 +154,8 @@ def test_a_digest_that_the_mark_denies_is_the_publishers(
 def test_an_object_that_is_not_as_marked_leads_to_the_publisher(
     run: Run, publisher: FaultServer, moto: MotoServer, client: Any, caplog: Any
 ) -> None:
-    back_up_archive(client, CONTENT, publisher.url)
-    key = place_of().archive(FACTS.name)
+    mark = back_up_archive(client, CONTENT, publisher.url)
+    key = place_of().archive(FACTS.name, mark.sha256)
     client.put_object(Bucket="backups", Key=key, Body=OTHER)
     got(asks(run, proven(publisher), moto.client))
     run.assert_complete()

@@ -99,7 +99,7 @@ def test_an_archive_that_nobody_serves_comes_from_the_backup(
     (source,) = sources_of(build).archives
     note, count = verified_archive(build, source.archive, source=source.place)
     assert count == len(held.getvalue())
-    assert note.source == f"{BACKUP}/imagenet_fall11/archives/{name}"
+    assert note.source == f"{BACKUP}/imagenet_fall11/archives/{name}.backup.json"
     assert verified_archive(build, source.archive, source=source.place) == (note, 0)
 
 

@@ -116,7 +116,7 @@ def test_a_tar_that_is_not_as_marked_leads_to_the_publisher(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     tar = back_up(client, packed, publisher.url)
-    key = place_of(DATASET).archive(FACTS.name)
+    key = place_of(DATASET).archive(FACTS.name, sha256_of(tar))
     client.put_object(Bucket="backups", Key=key, Body=bytes(len(tar)))
     note = verified_archive(asks(tmp_path / "data", publisher.url, moto), FACTS, quick())[0]
     assert note.digests["packed_sha256"] == sha256_of(packed)
