@@ -220,7 +220,8 @@ def test_missing_credentials_are_told(run: Run, moto: MotoServer) -> None:
     import boto3
 
     def anonymous(service: str) -> Any:
-        return boto3.client(service, endpoint_url=moto.url, region_name="us-east-1")
+        # The default session remembers the credentials of whoever asked before.
+        return boto3.Session().client(service, endpoint_url=moto.url, region_name="us-east-1")
 
     with pytest.raises(AccessDenied, match="no AWS credentials"):
         verified_archive(run.build(URL, aws=anonymous), FACTS, quick())
