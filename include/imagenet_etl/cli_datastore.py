@@ -8,10 +8,12 @@ import logging
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.build import open_storage
 from imagenet_etl.cli_aws import aws_client
+from imagenet_etl.cli_cloud_options import tags_of
 from imagenet_etl.config import FORMATS
 from imagenet_etl.datastore.catalog import Catalog, images_of
 from imagenet_etl.datastore.listing import listed, listing_lines, size_in_words
@@ -62,6 +64,14 @@ def _add_prune(commands: Any) -> None:
     prune.add_argument("--s3-uri", default="", metavar="URI", help="where versions are backed up")
     prune.add_argument(
         "--keep-versions", type=int, required=True, metavar="N", help="how many to keep, 1 or more"
+    )
+    prune.add_argument(
+        "--s3-tag",
+        action="append",
+        default=[],
+        dest="s3_tags",
+        metavar="NAME=VALUE",
+        help="tag of the catalog in the bucket, as for backups; may be given several times",
     )
     prune.add_argument("--delete", action="store_true", help="really remove; else only tell")
     prune.set_defaults(run=_prune)
@@ -121,7 +131,8 @@ def _register(args: argparse.Namespace) -> None:
 
 def _prune(args: argparse.Namespace) -> None:
     storage = _storage(args.data_dir)
-    store = Datastore(args.dataset, storage, _owner(), _client, args.s3_uri)
+    options = {"Tagging": urlencode(sorted(tags_of(args.s3_tags).items()))} if args.s3_tags else {}
+    store = Datastore(args.dataset, storage, _owner(), _client, args.s3_uri, options)
     try:
         report = prune_versions(store, args.keep_versions, really=args.delete)
     finally:

@@ -35,7 +35,7 @@ def add_restore(commands: Any) -> None:
     add(
         "--archives",
         action="store_true",
-        help="bring the archives instead, to where a run looks for them",
+        help="bring the newest of each archive instead, to where a run looks for it",
     )
     add("--dry-run", action="store_true", help="tell what would be brought, and write nothing")
     low, high = BOUNDS["s3_connections"]
@@ -130,7 +130,7 @@ def _version(build: Build, version: str, *, dry_run: bool) -> None:
 
 def _archives(build: Build, *, dry_run: bool) -> None:
     from imagenet_etl.aws.s3_layout import backup_place  # noqa: PLC0415 - slow to import
-    from imagenet_etl.aws.s3_restore_archives import restore_archive  # noqa: PLC0415
+    from imagenet_etl.aws.s3_restore_archives import newest_mark, restore_archive  # noqa: PLC0415
     from imagenet_etl.aws.s3_restore_find import archives_held  # noqa: PLC0415
 
     place = backup_place(build.settings.s3_uri, build.facts.name)
@@ -138,10 +138,11 @@ def _archives(build: Build, *, dry_run: bool) -> None:
     if not names:
         raise ConfigError(f"{place.uri(place.archives)} holds no archive with its commit mark")
     for name in names:
+        mark = newest_mark(build, name)
         if dry_run:
-            _tell(place.uri(place.archive_mark(name)))
+            _tell(place.uri(place.archive(name, mark.sha256)))
             continue
-        note, count = restore_archive(build, name)
+        note, count = restore_archive(build, mark)
         log.info("restore %s: %s bytes fetched", name, f"{count:,}")
         _tell(str(build.storage.local_path(note.archive.location)))
 

@@ -23,9 +23,11 @@ from imagenet_etl.aws.s3_backup import (
     BACKUP_SETTINGS,
     back_up_to_s3,
     backup_is_there,
+    backup_is_whole,
     why_no_backup,
 )
 from imagenet_etl.build import Build
+from imagenet_etl.claims import check_unclaimed
 from imagenet_etl.class_filter import FILTER_SETTINGS, filter_classes, why_not_filtered
 from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.asked import source_marks
@@ -45,6 +47,7 @@ from imagenet_etl.errors import ConfigError, NothingToDo, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.restructure import restructure_val
+from imagenet_etl.manifest import version_of
 from imagenet_etl.packing import pack, pack_group, tree_is_whole
 from imagenet_etl.plan import PLAN_SETTINGS, plan_shards
 from imagenet_etl.preflight.budget import check_budget
@@ -79,8 +82,8 @@ STAGES = {
         Stage("pack", 4, PACK_SETTINGS, pack, tools=codec_versions, is_whole=tree_is_whole),
         Stage("verify", 4, (), verify, is_whole=tree_is_whole),
         Stage("report", 1, (), report),
-        Stage("back_up_to_s3", 2, BACKUP_SETTINGS, back_up_to_s3, after="verify",
-              not_asked=why_no_backup, still_true=backup_is_there),
+        Stage("back_up_to_s3", 3, BACKUP_SETTINGS, back_up_to_s3, after="verify",
+              not_asked=why_no_backup, still_true=backup_is_there, is_whole=backup_is_whole),
         Stage("snapshot_ebs", 2, ("ebs_volume_id",), snapshot_ebs, after="verify",
               not_asked=why_no_snapshot, still_true=snapshot_is_there),
         Stage("copy_snapshot", 1, ("snapshot_regions", "snapshot_kms_key"), copy_snapshot_stage,
@@ -108,6 +111,8 @@ def run_stage(build: Build, name: str) -> Outcome:
         if name == build.facts.stages[0]:
             check_budget(build)
         done = _receipts_before(build, stage)
+        if "pack" in done:
+            check_unclaimed(build, version_of(build.settings, done["pack"].stage_digest))
         place = _place(build, stage, done)
         receipt = _valid_receipt(place, stage)
         idle = stage.why_idle(build.settings)

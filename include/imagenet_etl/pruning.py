@@ -8,81 +8,38 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from imagenet_etl import leases
 from imagenet_etl.aws.s3_catalog import update_catalog
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
-from imagenet_etl.datastore.catalog import Catalog, Entry
-from imagenet_etl.datastore.copies import (
-    SNAPSHOT,
-    Copy,
-    backup_of,
-    copies_of,
-    is_there,
+from imagenet_etl.claims import NAMED, UNNAMED, live_run, named_lock
+from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
+from imagenet_etl.datastore.copies import Copy, backup_digest, backup_of, copies_of, is_there
+from imagenet_etl.datastore.disk import update_registry
+from imagenet_etl.datastore.leftovers import leftovers
+from imagenet_etl.datastore.prune_report import PruneReport
+from imagenet_etl.datastore.removal import (
+    finish_in_bucket,
+    forget_in_bucket,
+    forgetting,
     remove_backup,
     remove_folder,
     remove_snapshots,
 )
-from imagenet_etl.datastore.disk import update_registry
-from imagenet_etl.datastore.listing import size_in_words
 from imagenet_etl.datastore.store import Datastore
-from imagenet_etl.errors import AlreadyRunning, CloudError, ConfigError
-from imagenet_etl.lease_files import Owner, look_at
-from imagenet_etl.lease_state import read_holders
+from imagenet_etl.errors import AlreadyRunning, CloudError, CloudNotFound, ConfigError
+from imagenet_etl.lease_files import Owner
 from imagenet_etl.storage import Storage
 
 log = logging.getLogger(__name__)
 _BY_DIGEST = re.compile(r"[0-9a-f]{8}")
 """How a version is called that the user gave no name: what a lock by settings may be about."""
 
-_NAMED, _UNNAMED = "version-", "settings-"  # how Build.lock_key begins
-
-
-@dataclass(frozen=True)
-class PruneReport:
-    """What was removed, or would be.
-
-    Attributes:
-        really: Whether it was; otherwise nothing was changed.
-        versions: The versions that go, newest first.
-        copies: Their copies.
-        kept: Why each of the others stays, by version.
-        troubles: What could not be removed; the next run tries again.
-    """
-
-    really: bool
-    versions: tuple[str, ...] = ()
-    copies: tuple[Copy, ...] = ()
-    kept: dict[str, str] = field(default_factory=dict)
-    troubles: tuple[CloudError, ...] = ()
-
-    @property
-    def usd_a_month(self) -> float:
-        """What they cost a month, at most."""
-        return sum(copy.usd_a_month for copy in self.copies)
-
-    def lines(self) -> Iterator[str]:
-        """Yield the report for people."""
-        verb = "removed" if self.really else "would remove"
-        for copy in self.copies:
-            most = "at most " if copy.kind == SNAPSHOT else ""
-            price = f", {copy.usd_a_month:,.2f} USD a month" if copy.usd_a_month else ""
-            where = f" in {copy.region}" if copy.region else ""
-            yield (
-                f"{verb} {copy.version}: {copy.kind} {copy.name}{where}, "
-                f"{most}{size_in_words(copy.size)}{price}"
-            )
-        for version, reason in self.kept.items():
-            yield f"keeps {version}: {reason}"
-        for trouble in self.troubles:
-            yield f"left: {trouble}"
-        size = size_in_words(sum(copy.size for copy in self.copies))
-        yield (
-            f"{verb} {len(self.versions):,} versions, at most {size}, which saves at most "
-            f"{self.usd_a_month:,.2f} USD a month at list prices"
-        )
+_CLOCKS_DIFFER_S = 86_400.0
 
 
 def prune_versions(
@@ -112,23 +69,29 @@ def prune_versions(
     gone: list[str] = []
     copies: list[Copy] = []
     troubles: list[CloudError] = []
+    notes = list(finish_in_bucket(store, really=really))
     for version in catalog.newest_first:
+        entry = catalog.versions[version]
+        for uri in backups_of(entry.get("elsewhere", {})):
+            notes.append(f"{uri} is other content than {version} on this disk")
         if version in kept:
             continue
-        entry = catalog.versions[version]
         if holder := _holder(store, version):
-            kept[version] = f"run {holder!r} is at work on it"
+            kept[version] = _at_work(holder)
             continue
         found = list(copies_of(store, version, entry))
         if really:
             try:
-                troubles += _remove(store, version, entry)
-            except AlreadyRunning:
-                kept[version] = "a run has just begun to work on it"
+                left = _Removal(store, version, entry).run()
+            except AlreadyRunning as error:
+                kept[version] = str(error)
                 continue
+            troubles += left.troubles
+            notes += left.notes
         gone.append(version)
         copies += found
-    return PruneReport(really, tuple(gone), tuple(copies), kept, tuple(troubles))
+    notes += leftovers(store, set(catalog.versions))
+    return PruneReport(really, tuple(gone), tuple(copies), kept, tuple(troubles), tuple(notes))
 
 
 def _kept(store: Datastore, catalog: Catalog, keep: int, spare: str) -> dict[str, str]:
@@ -137,8 +100,14 @@ def _kept(store: Datastore, catalog: Catalog, keep: int, spare: str) -> dict[str
     whole = 0
     for version in catalog.newest_first:
         entry = catalog.versions[version]
+        at = entry["published_at"]
         if version == spare:
             kept[version] = "it is this run's"
+        elif at > time.time() + _CLOCKS_DIFFER_S:
+            # By such a time it would pass for the newest until then, and others would go for it.
+            day = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+            kept[version] = f"it was built by a wrong clock, that said {day}; it does not count"
+            continue
         elif entry.get("removing"):
             continue
         elif whole < keep:
@@ -152,12 +121,16 @@ def _kept(store: Datastore, catalog: Catalog, keep: int, spare: str) -> dict[str
 def _holder(store: Datastore, version: str) -> str:
     """Return another run that works on a version, or may do; nothing when there is none."""
     for lock in _locks(store.storage, store.dataset):
-        may_be = lock.startswith(_UNNAMED) and _BY_DIGEST.fullmatch(version)
-        if lock == f"{_NAMED}{version}" or may_be:
-            run = _live_run(store.storage, f"work/{store.dataset}/locks/{lock}")
+        may_be = lock.startswith(UNNAMED) and _BY_DIGEST.fullmatch(version)
+        if lock == f"{NAMED}{version}" or may_be:
+            run = live_run(store.storage, f"work/{store.dataset}/locks/{lock}")
             if run not in ("", store.owner.run):
                 return run
     return ""
+
+
+def _at_work(run: str) -> str:
+    return f"run {run!r} is at work on it"
 
 
 def _locks(storage: Storage, dataset: str) -> list[str]:
@@ -165,67 +138,103 @@ def _locks(storage: Storage, dataset: str) -> list[str]:
     return sorted({key[len(prefix) + 1 :].partition("/")[0] for key, _ in storage.list(prefix)})
 
 
-def _live_run(storage: Storage, key: str) -> str:
-    while (look := look_at(storage, key)).latest:
-        holders = read_holders(storage, look)
-        if holders is not None:
-            return holders.owner.run if holders.live() is not None else ""
-    return ""
+class _Removal:
+    """One version on its way out."""
 
+    def __init__(self, store: Datastore, version: str, entry: Entry) -> None:
+        self.troubles: list[CloudError] = []
+        self.notes: list[str] = []
+        self._store, self._version, self._entry = store, version, entry
+        self._places = _places(store, version, entry)
 
-def _remove(store: Datastore, version: str, entry: Entry) -> list[CloudError]:
-    """Remove a version with all of its copies, while no run can begin to work on it.
+    def run(self) -> _Removal:
+        """Remove all copies, while no run can begin to work on the version.
 
-    Raises:
-        AlreadyRunning: One has begun.
-    """
-    owner = Owner(store.owner.run, f"prune {version}", store.owner.attempt)
-    key = f"work/{store.dataset}/locks/{_NAMED}{version}"
-    lease = leases.acquire(store.storage, key, owner)
-    try:
-        with leases.kept_alive(store.storage, lease):
-            log.info("prune: removing %s@%s", store.dataset, version)
-            _mark(store, version, entry)
-            remove_folder(store, version, entry)
-            if "s3_uri" in entry:
-                remove_backup(store, version, entry)
-            troubles = remove_snapshots(store, version, entry)
-            if not troubles:
-                _forget(store, version, entry)
-    finally:
-        lease.release()
-    return troubles
+        Raises:
+            AlreadyRunning: One has begun, or has entered the version anew.
+        """
+        store, version = self._store, self._version
+        owner = Owner(store.owner.run, f"prune {version}", store.owner.attempt)
+        lease = leases.acquire(store.storage, named_lock(store.dataset, version), owner)
+        try:
+            with leases.kept_alive(store.storage, lease):
+                self._check_alone()
+                log.info("prune: removing %s@%s", store.dataset, version)
+                self._mark()
+                self._remove()
+                if not self.troubles:
+                    self._forget()
+        finally:
+            lease.release()
+        return self
 
+    def _check_alone(self) -> None:
+        """Look once more now that the lease is held: see ``claims.check_unclaimed``."""
+        if holder := _holder(self._store, self._version):
+            raise AlreadyRunning(_at_work(holder))
+        entry = self._store.catalog().versions.get(self._version)
+        if entry != self._entry:
+            raise AlreadyRunning("its entry has just changed")
 
-def _mark(store: Datastore, version: str, entry: Entry) -> None:
-    """Note that the version is being removed, wherever it is entered."""
+    def _remove(self) -> None:
+        store, version, entry = self._store, self._version, self._entry
+        self._note(remove_folder(store, version, entry))
+        for uri in backups_of(entry):
+            self._note(remove_backup(store, version, entry, uri))
+        self.troubles += remove_snapshots(store, version, entry)
 
-    def mark(catalog: Catalog) -> Catalog:
-        known = catalog.versions.get(version)
-        if known is None or known["manifest_sha256"] != entry["manifest_sha256"]:
-            return catalog
-        marked = {**catalog.versions, version: known | {"removing": True}}
-        return Catalog(catalog.dataset, marked)
+    def _note(self, why: str) -> None:
+        if why:
+            self.notes.append(f"{self._version}: {why}")
 
-    update_registry(store.storage, store.dataset, store.owner, mark)
-    for place in _places(store, version, entry):
-        update_catalog(store.client("s3"), place, store.dataset, mark)
+    def _is_same(self, known: Entry | None) -> bool:
+        return known is not None and known["manifest_sha256"] == self._entry["manifest_sha256"]
 
+    def _mark(self) -> None:
+        """Note that the version is being removed, wherever it is entered."""
 
-def _forget(store: Datastore, version: str, entry: Entry) -> None:
-    """Take the version off the catalogs; one that was published again meanwhile stays."""
+        def mark(catalog: Catalog) -> Catalog:
+            known = catalog.versions.get(self._version)
+            if known is None or not self._is_same(known):
+                return catalog
+            marked = {**catalog.versions, self._version: known | {"removing": True}}
+            return Catalog(catalog.dataset, marked)
 
-    def forget(catalog: Catalog) -> Catalog:
-        removing = catalog.versions.get(version, {}).get("removing")
-        return catalog.without(version) if removing else catalog
+        def enter_and_mark(catalog: Catalog) -> Catalog:
+            entered = mark(catalog)
+            if self._version in entered.versions:
+                return entered
+            # A backup that the catalog does not know: others have to learn that it goes.
+            entry = {k: v for k, v in self._entry.items() if k != "elsewhere"}
+            return entered.with_entry(self._version, entry | {"removing": True})
 
-    for place in _places(store, version, entry):
-        update_catalog(store.client("s3"), place, store.dataset, forget)
-    update_registry(store.storage, store.dataset, store.owner, forget)
+        self._update_registry(mark)
+        for place in self._places:
+            digest = backup_digest(self._store, place, self._version)
+            is_ours = digest == self._entry["manifest_sha256"]
+            change = enter_and_mark if is_ours else mark
+            with suppress(CloudNotFound):  # the whole bucket is gone, and the backup with it
+                update_catalog(
+                    self._store.client("s3"),
+                    place,
+                    self._store.dataset,
+                    change,
+                    self._store.options,
+                )
+
+    def _forget(self) -> None:
+        """Take the version off the catalogs."""
+        for place in self._places:
+            forget_in_bucket(self._store, place, self._version, self._entry)
+        self._update_registry(forgetting(self._version, self._entry))
+
+    def _update_registry(self, change: Callable[[Catalog], Catalog]) -> None:
+        store = self._store
+        update_registry(store.storage, store.dataset, store.owner, change)
 
 
 def _places(store: Datastore, version: str, entry: Entry) -> list[BackupPlace]:
     """Return the buckets' parts whose catalog may hold the version."""
-    places = [backup_of(store, version, entry)] if "s3_uri" in entry else []
+    places = [backup_of(store, version, uri) for uri in backups_of(entry)]
     given = backup_place(store.s3_uri, store.dataset) if store.s3_uri else None
     return places if given is None or given in places else [*places, given]

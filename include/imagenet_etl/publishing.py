@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 
 from imagenet_etl.build import Build
+from imagenet_etl.claims import check_unclaimed
 from imagenet_etl.costs import left_behind
+from imagenet_etl.datastore.prune_report import PruneReport
 from imagenet_etl.datastore.store import datastore_of
 from imagenet_etl.download.held import others_at_work
 from imagenet_etl.download.release import release_archive
 from imagenet_etl.download.sources import sources_of
 from imagenet_etl.errors import NothingToDo
 from imagenet_etl.pipeline import find_receipt, receipts_up_to
-from imagenet_etl.pruning import PruneReport, prune_versions
+from imagenet_etl.pruning import prune_versions
 from imagenet_etl.registry import Announcement, Copies, publish
 
 log = logging.getLogger(__name__)
@@ -27,9 +29,13 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
 
     Raises:
         StageNotDone: The version is not verified.
+        AlreadyRunning: Another run holds the version by its name, to remove it or to build it.
         SourceBusy: Another run has been holding the registry for half a minute.
         CloudError, CloudUnavailable: The bucket's catalog cannot be written.
     """
+    verified = receipts_up_to(build, "verify")["verify"]
+    check_unclaimed(build, verified.facts["version"])
+    # What prune may have removed until then is no longer done.
     done = receipts_up_to(build, "verify")
     copies = Copies(
         backup=find_receipt(build, "back_up_to_s3"),

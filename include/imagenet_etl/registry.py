@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
-from imagenet_etl.aws.s3_catalog import update_catalog
-from imagenet_etl.aws.s3_layout import backup_place
+from imagenet_etl.aws.s3_bucket import encryption_options
+from imagenet_etl.aws.s3_catalog import check_entry_stays, update_catalog
+from imagenet_etl.aws.s3_layout import MARK, backup_place
 from imagenet_etl.build import Build
 from imagenet_etl.check.loose import total_bytes
 from imagenet_etl.check.tree import Tree
@@ -14,6 +16,8 @@ from imagenet_etl.datastore.catalog import Catalog, Entry
 from imagenet_etl.datastore.disk import read_registry, update_registry
 from imagenet_etl.receipts import Receipt
 from imagenet_etl.records.formats import LOOSE_FORMATS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def publish(
 
     Raises:
         SourceBusy: Another run has been holding the registry for half a minute.
-        CloudError, CloudUnavailable: The version is backed up, and the bucket refuses or fails.
+        CloudError, CloudUnavailable: The version is backed up, and the bucket refuses or fails, or
+            another machine is removing it from there.
     """
     version, name = verified.facts["version"], build.facts.name
     before = read_registry(build.storage, name).versions.get(version, {})
@@ -89,7 +94,13 @@ def publish(
             merged["announced_by"] = build.owner.run
         return changed
 
-    merged = update_registry(build.storage, name, build.owner, change).versions[version]
+    registry = update_registry(build.storage, name, build.owner, change)
+    merged = registry.versions[version]
+    if is_new and registry.latest != version:
+        log.warning(
+            "publish: %s is new, but %s stays the latest, which was verified later by the clock of "
+            "the machine that built it", version, registry.latest,
+        )  # fmt: skip
     named = {"dataset": name, "version": version} | merged
     named["formats"] = {
         output: f"{verified.facts['path']}/{folder}" for output, folder in merged["formats"].items()
@@ -115,7 +126,7 @@ def _entry(build: Build, verified: Receipt, copies: Copies, before: Entry) -> En
     backup, snapshot = copies.backup, copies.snapshot
     if backup is not None and "dataset" in build.settings.back_up:
         entry["s3_uri"] = backup.facts["uri"]
-    if backup is not None and "archives" in build.settings.back_up:
+    if backup is not None and _has_archives(build, backup):
         entry["archives_backed_up"] = True
     if snapshot is not None:
         entry["snapshots"] = {snapshot.facts["region"]: snapshot.facts["snapshot_id"]}
@@ -124,6 +135,14 @@ def _entry(build: Build, verified: Receipt, copies: Copies, before: Entry) -> En
         if copies.shared is not None:
             entry["shared_with"] = sorted(copies.shared.facts["accounts"])
     return entry
+
+
+def _has_archives(build: Build, backup: Receipt) -> bool:
+    """Return whether the backup holds every archive that the version was made from."""
+    left_out = {archive.name for archive in build.facts.archives} & {
+        *backup.facts["report"]["left_out"]
+    }
+    return not left_out and any(key.endswith(MARK) for key in backup.facts["marks"])
 
 
 def _bytes(build: Build, verified: Receipt) -> int:
@@ -138,10 +157,11 @@ def _bytes(build: Build, verified: Receipt) -> int:
 def _enter_in_bucket(build: Build, version: str, entry: Entry) -> Entry:
     """Enter the version into the bucket's catalog; return what that knows of it now."""
     name = build.facts.name
-    catalog = update_catalog(
-        build.client("s3"),
-        backup_place(build.settings.s3_uri, name),
-        name,
-        lambda catalog: catalog.with_entry(version, entry),
-    )
+
+    def change(catalog: Catalog) -> Catalog:
+        check_entry_stays(entry["s3_uri"], catalog.versions.get(version, {}))
+        return catalog.with_entry(version, entry)
+
+    place, options = backup_place(build.settings.s3_uri, name), encryption_options(build.settings)
+    catalog = update_catalog(build.client("s3"), place, name, change, options)
     return dict(catalog.versions[version])

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from imagenet_operators.ebs.base import Begun, EbsOperator
+from imagenet_operators.ebs.attach_volume import attach
+from imagenet_operators.ebs.base import Begun, EbsOperator, name_of_task
 from imagenet_operators.ebs.links import EbsVolumeLink
-from imagenet_operators.ebs.waits import ATTACHMENT, VOLUME
+from imagenet_operators.ebs.waits import VOLUME
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from imagenet_etl.aws.deploy import Deployment
+    from imagenet_etl.aws.deployment import Deployment
 
 
 class ResolveDeploymentsOperator(EbsOperator):
@@ -53,13 +54,15 @@ class DeployOperator(EbsOperator):
     operator_extra_links = (EbsVolumeLink(),)
 
     def __init__(self, *, deployment: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Airflow shows a mapped task by its number unless told.
+        shown = {"map_index_template": "{{ task.deployment['instance_id'] }}"}
+        super().__init__(**shown | kwargs)
         self.deployment = deployment
 
     @property
     def asked(self) -> Deployment:
         """The deployment."""
-        from imagenet_etl.aws.deploy import Deployment
+        from imagenet_etl.aws.deployment import Deployment
 
         return Deployment.from_dict(self.deployment)
 
@@ -71,46 +74,52 @@ class DeployOperator(EbsOperator):
 class DeployVolumeOperator(DeployOperator):
     """Creates the volume from the snapshot, or finds it."""
 
-    def begin(self, context: Context) -> Begun:  # noqa: ARG002
+    def begin(self, context: Context) -> Begun:
         """Create; what is waited for is that it can be attached."""
         from imagenet_etl.aws.ebs.volumes import create_volume
         from imagenet_etl.aws.ebs.waits import described_volume
 
         asked, ec2 = self.asked, self.client()
-        volume_id = create_volume(ec2, asked.volume_request(), asked.name)
+        # A later run must not get the id of a volume that this one has taken away again.
+        run = name_of_task(context)
+        volume_id = create_volume(ec2, asked.volume_request(), asked.name, salt=run)
         self.show(ec2, volume_id)
         created = described_volume(ec2, volume_id)["CreateTime"]
         return Begun(volume_id, [self.wait_for(VOLUME, ec2, created, volume_id=volume_id)])
 
 
 class DeployAttachOperator(DeployOperator):
-    """Attaches the volume to the instance."""
+    """Attaches the volume to the instance, and lets it end with it unless the form says not to."""
 
     def begin(self, context: Context) -> Begun:  # noqa: ARG002
         """Attach; what is waited for is that EC2 says so."""
         from imagenet_etl.aws.deploy import volume_of
-        from imagenet_etl.aws.ebs.attachments import attach_volume
-        from imagenet_etl.aws.ebs.waits import attachment_of
+
+        volume_id = volume_of(self.client(), self.asked)["VolumeId"]
+        return attach(self, volume_id, self.asked.instance_id)
+
+    def finish(self, context: Context, result: str) -> str:  # noqa: ARG002
+        """Say what becomes of the volume when the instance is terminated."""
+        from imagenet_etl.aws.deploy import volume_of
+        from imagenet_etl.aws.ebs.attachments import set_delete_on_termination
 
         asked, ec2 = self.asked, self.client()
-        ids = {"volume_id": volume_of(ec2, asked)["VolumeId"], "instance_id": asked.instance_id}
-        device = attach_volume(ec2, **ids)
-        self.show(ec2, ids["volume_id"])
-        since = attachment_of(volume_of(ec2, asked), asked.instance_id)["AttachTime"]
-        return Begun(device, [self.wait_for(ATTACHMENT, ec2, since, **ids)])
+        if asked.delete_on_termination:
+            volume_id = volume_of(ec2, asked)["VolumeId"]
+            set_delete_on_termination(ec2, asked.instance_id, volume_id)
+        return result
 
 
 class DeployReportOperator(DeployOperator):
-    """Marks the volume as ready, and tells where everything is and how to be rid of it."""
+    """Tells where everything is and how to be rid of it."""
 
     def begin(self, context: Context) -> Begun:
         """Tell; nothing is under way afterwards."""
-        from imagenet_etl.aws.deploy import mark_ready, volume_of
+        from imagenet_etl.aws.deploy import volume_of
         from imagenet_etl.aws.deploy_report import report
 
         asked, ec2 = self.asked, self.client()
         volume = volume_of(ec2, asked)
-        mark_ready(ec2, volume["VolumeId"])
         self.show(ec2, volume["VolumeId"])
         text = report(asked, volume, begun=context["dag_run"].start_date)
         self.log.info("\n%s", text)
@@ -134,29 +143,19 @@ class DeployCleanUpOperator(DeployOperator):
         from imagenet_operators.deploy_commands import unmount
 
         asked, ec2 = self.asked, self.client()
-        there = [item["VolumeId"] for item in half_made(ec2, asked)]
-        if not there:
+        volumes = half_made(ec2, asked)
+        if not volumes:
             raise AirflowSkipException(f"{asked.name} has left nothing half made")
-        if any(item["Attachments"] for item in half_made(ec2, asked)):
-            unmount(self, context)
+        for volume in volumes:
+            if volume["Attachments"]:
+                unmount(self, context, volume)
         if left := take_away(ec2, asked):
-            self._check_time(context, left)
-            raise StillPending(f"volume {', '.join(left)} is being detached", retry_after_s=5.0)
+            raise StillPending(
+                f"volume {', '.join(left)} of {asked.name} cannot be deleted yet",
+                remedy=f"Unmount {asked.mount_point} on {asked.instance_id}, detach the volume, "
+                "and delete it",
+                retry_after_s=5.0,
+            )
+        there = [volume["VolumeId"] for volume in volumes]
         self.log.info("deleted volume %s of %s", ", ".join(there), asked.name)
         return Begun(there)
-
-    def _check_time(self, context: Context, left: list[str]) -> None:
-        from airflow.sdk import timezone
-
-        from imagenet_etl.errors import VolumeFailed
-
-        ti = context["ti"]
-        # EC2 does not tell when a detachment began.
-        begun = ti.get_first_reschedule_date(context) or ti.start_date
-        if timezone.utcnow() - begun > self.deadline:
-            raise VolumeFailed(
-                f"volume {', '.join(left)} of {self.asked.name} cannot be detached",
-                expected=f"an end within {self.deadline}",
-                remedy=f"Unmount {self.asked.mount_point} on {self.asked.instance_id}, detach the "
-                "volume, and delete it",
-            )

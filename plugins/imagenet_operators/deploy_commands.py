@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -20,8 +20,7 @@ SHORT = timedelta(minutes=20)
 LONG = timedelta(hours=48)
 """Reading a terabyte from a volume that loads as it is read takes many hours; SSM's own bound."""
 
-UNMOUNT_LIMIT = timedelta(minutes=10)
-MOUNT = "mount"
+MOUNT, VERIFY, UNMOUNT = "mount", "verify", "unmount"
 CLOCKS_APART = timedelta(hours=1)
 
 
@@ -70,13 +69,14 @@ class DeployMountOperator(_CommandOperator):
 
 
 class DeployVerifyOperator(_CommandOperator):
-    """Compares the mounted version with its manifest, on the instance.
+    """Compares the mounted version with its manifest, on the instance; marks the volume as ready.
 
     ``fast`` compares names and sizes, ``full`` reads every byte, which also loads the volume;
-    ``none`` skips the task.
+    ``none`` skips the task. The mark is set here, so that what cannot be marked is taken away at
+    once, and not by a later run, when somebody reads from it.
     """
 
-    step = "verify"
+    step = VERIFY
 
     def __init__(self, *, deadline: timedelta = LONG, **kwargs: Any) -> None:
         super().__init__(deadline=deadline, **kwargs)
@@ -84,8 +84,20 @@ class DeployVerifyOperator(_CommandOperator):
     def begin(self, context: Context) -> Begun:
         """Verify, unless the form says not to."""
         if self.asked.verify == "none":
+            self._mark_ready()
             raise AirflowSkipException("The form asks for no verification")
         return super().begin(context)
+
+    def finish(self, context: Context, result: dict[str, str]) -> dict[str, str]:
+        """Mark the volume as ready."""
+        self._mark_ready()
+        return super().finish(context, result)
+
+    def _mark_ready(self) -> None:
+        from imagenet_etl.aws.deploy import mark_ready, volume_of
+
+        ec2 = self.client()
+        mark_ready(ec2, volume_of(ec2, self.asked)["VolumeId"])
 
     def script(self) -> str:
         """Return the script."""
@@ -113,35 +125,56 @@ def mount_text(operator: DeployOperator) -> str:
         mount_point=asked.mount_point,
         read_only=asked.read_only,
         device=attachment_of(volume, asked.instance_id).get("Device", ""),
+        # The volume is marked as ready: after a reboot, too, its data has to be there.
+        at_boot=True,
     )
 
 
-def unmount(operator: DeployOperator, context: Context) -> None:
-    """See that the deployment's volume is not mounted any more, as far as the instance answers.
-
-    Nothing is unmounted unless this run has mounted it: another volume may be at that place.
+def unmount(operator: DeployOperator, context: Context, volume: dict[str, Any]) -> None:
+    """See that a volume is not mounted any more, as far as the instance answers.
 
     Raises:
+        VolumeFailed: The instance cannot unmount it: something uses it still.
         StillPending: The instance is at it.
     """
+    from imagenet_etl.aws.ebs.waits import attachment_of
     from imagenet_etl.aws.scripts import unmount_script
-    from imagenet_etl.aws.ssm import command_progress, has_run, send_command
-    from imagenet_etl.errors import CloudUnavailable, CommandFailed, StillPending
+    from imagenet_etl.aws.ssm import (
+        NO_AGENT,
+        command_progress,
+        send_command,
+        was_delivered,
+    )
+    from imagenet_etl.errors import CloudUnavailable, CommandFailed, StillPending, VolumeFailed
 
-    ssm, since = operator.client("ssm"), _since(context)
-    if not has_run(ssm, _command(operator, context, MOUNT, mount_text(operator)), since):
-        return
-    text = unmount_script(mount_point=operator.asked.mount_point)
-    command = _command(operator, context, "unmount", text)
+    asked, ssm, volume_id = operator.asked, operator.client("ssm"), volume["VolumeId"]
+    text = unmount_script(
+        volume_id=volume_id,
+        mount_point=asked.mount_point,
+        device=attachment_of(volume, asked.instance_id).get("Device", ""),
+    )
     try:
-        sent = send_command(ssm, command, since)
-        progress = command_progress(ssm, sent["CommandId"], command.instance_id)
-        age = datetime.now(UTC) - sent["RequestedDateTime"]
-        if not progress.done and age < UNMOUNT_LIMIT:
-            raise StillPending(str(progress), retry_after_s=5.0)
-    except (CommandFailed, CloudUnavailable) as error:
-        # An instance that is gone, or has no agent, has nothing to unmount either.
+        sent = send_command(ssm, _command(operator, context, UNMOUNT, text), _since(context))
+    except CloudUnavailable as error:
+        if error.found != NO_AGENT:
+            raise
+        # An instance that is gone, or has no agent, has mounted nothing either.
         operator.log.warning("going on without an unmount: %s", error)
+        return
+    try:
+        progress = command_progress(ssm, sent["CommandId"], asked.instance_id)
+    except CommandFailed as error:
+        if was_delivered(ssm, sent["CommandId"], asked.instance_id):
+            raise VolumeFailed(
+                f"volume {volume_id} is still mounted on {asked.instance_id}",
+                found=error.found,
+                remedy=f"Stop there what `fuser -vm {asked.mount_point}` shows, then clear this "
+                "task; it deletes the volume",
+            ) from error
+        operator.log.warning("going on without an unmount: %s", error)
+        return
+    if not progress.done:
+        raise StillPending(str(progress), retry_after_s=5.0)
 
 
 def _command(operator: DeployOperator, context: Context, step: str, script: str) -> Command:
@@ -155,8 +188,8 @@ def _command(operator: DeployOperator, context: Context, step: str, script: str)
         asked_by=f"{ti.dag_id}/{ti.run_id}",
         attempt=ti.try_number,
         limit_s=int(operator.deadline.total_seconds()),
-        # It takes a second, and after a reboot what was mounted is not.
-        again=step == MOUNT,
+        # It takes a second, and what was mounted may not be so any more.
+        again=step != VERIFY,
     )
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
 from airflow.sdk import Param
 
+from imagenet_etl.aws.deployment import DEFAULT_MOUNT, VERIFY, Wanted
+from imagenet_etl.aws.ebs.volume_request import TYPES
 from imagenet_etl.datasets import DATASETS
 from imagenet_operators.form_fields import choice, text_field
 
-if TYPE_CHECKING:
-    from imagenet_etl.aws.deploy import Wanted
-
-# Those of imagenet_etl.aws.deploy and its volume types; boto3, which that needs, waits for a task.
-VERIFY = ("fast", "full", "none")
-VOLUME_TYPES = ("gp3", "gp2", "io1", "io2", "st1", "sc1")
-DEFAULT_MOUNT = "/data"
 _WHAT, _WHERE, _VOLUME = "Dataset", "Instances", "Volume"
 
 
@@ -40,6 +36,7 @@ def deploy_form() -> dict[str, Param]:
         "instance_ids": Param(
             [],
             type="array",
+            minItems=1,
             items={"type": "string", "pattern": r"^i-[0-9a-f]{8,17}$"},
             title="Instances",
             section=_WHERE,
@@ -65,12 +62,20 @@ def deploy_form() -> dict[str, Param]:
             section=_WHERE,
             description_md="Whether the volume is mounted so that nothing can change the data.",
         ),
+        "delete_on_termination": Param(
+            True,
+            type="boolean",
+            title="Delete with the instance",
+            section=_VOLUME,
+            description_md="Whether the volume ends when its instance is terminated. Else it costs "
+            "money until somebody deletes it.",
+        ),
     } | _volume()
 
 
 def _volume() -> dict[str, Param]:
     return {
-        "volume_type": choice(_VOLUME, VOLUME_TYPES, "Type", "**gp3** suits most training."),
+        "volume_type": choice(_VOLUME, tuple(TYPES), "Type", "**gp3** suits most training."),
         "iops": _rate("IOPS", "I/O operations a second; 0: the type's own. **io1** and **io2** "
                       "need a number."),
         "throughput_mib_s": _rate("Throughput", "MiB a second, for gp3: 125 to 2,000; 0: 125."),
@@ -92,9 +97,5 @@ def wanted(params: dict[str, Any]) -> Wanted:
     Raises:
         ConfigError: A value is out of its bounds.
     """
-    from dataclasses import fields
-
-    from imagenet_etl.aws.deploy import Wanted
-
     given = {item.name: params.get(item.name) for item in fields(Wanted)}
     return Wanted(**{name: value for name, value in given.items() if value is not None})

@@ -57,8 +57,22 @@ def states(run: Run, index: int) -> dict[str, str]:
     }
 
 
+def shown(run: Run, task: str) -> set[str]:
+    """What the grid shows for the copies of a mapped task."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(TaskInstance.rendered_map_index).filter_by(
+            run_id=run.run_id, task_id=f"instance.{task}"
+        )
+        return {row[0] for row in found}
+
+
 def test_snapshot_of_a_run_arrives_on_two_instances_once(site: Site) -> None:
-    assert site.run(s3_uri="none").tasks["snapshot_ebs"] == "success"
+    built = site.run(s3_uri="none")
+    assert built.state == "success", built.tasks
+    assert built.tasks["snapshot_ebs"] == "success"
     (snapshot,) = site.snapshots()
     manifest = json.loads((site.version() / "manifest.json").read_text())
     ids = instances(site.moto)
@@ -82,10 +96,7 @@ def test_snapshot_of_a_run_arrives_on_two_instances_once(site: Site) -> None:
         assert "/mnt/data" in mount
         assert f"/mnt/data/{told.path}" in verify
         assert told.manifest_sha256 in verify
-    again = deploy(ids, mount_point="/mnt/data", verify="none")
-    assert again.state == "success"
-    assert states(again, 0)["verify"] == "skipped"
-    assert {item["VolumeId"] for item in deployed(site.moto)} == {v["VolumeId"] for v in volumes}
+    assert shown(run, "mount") == set(ids)
 
 
 @pytest.fixture

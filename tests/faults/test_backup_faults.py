@@ -112,7 +112,8 @@ def test_endless_burst_is_transient_and_the_next_run_goes_on(
 def test_lost_reply_to_a_put_is_no_conflict(build: Build, proxy: FaultProxy) -> None:
     proxy.drop_reply("PutObject", times=2)
     receipt = run_stage(build, "back_up_to_s3").receipt
-    assert receipt.facts["uploaded"] == receipt.counts["files"]
+    assert receipt.facts["uploaded"] == receipt.counts["files"] - 2
+    assert receipt.facts["report"]["skipped"] == {"the same is there": 2}
 
 
 IN_PARTS = Sending(connections=2, multipart_above=5 * MIB, part_bytes=5 * MIB)
@@ -156,12 +157,24 @@ def test_part_that_fails_leaves_no_object_and_the_next_run_resumes(
     assert {f"{PREFIX}large.bin", MANIFEST} <= keys(proxy)
 
 
-def test_part_that_is_refused_for_good_leaves_no_upload(large: Build, proxy: FaultProxy) -> None:
-    proxy.answer("UploadPart", status=403, code="AccessDenied", skip=1, times=99)
+def test_expired_token_keeps_the_parts_and_the_next_run_resumes(
+    large: Build, proxy: FaultProxy
+) -> None:
+    proxy.answer("UploadPart", status=400, code="ExpiredToken", skip=2, times=99)
+    build = through(large, proxy)
     with pytest.raises(AccessDenied, match="UploadPart on s3://backups was denied"):
-        back_up_to_s3(in_parts(through(large, proxy)), IN_PARTS)
-    assert list(unfinished(Bucket(proxy.client("s3"), "backups"), "")) == []
+        back_up_to_s3(in_parts(build), IN_PARTS)
     assert MANIFEST not in keys(proxy)
+    proxy.heal()
+    result = back_up_to_s3(in_parts(build), IN_PARTS)
+    assert result.facts["report"]["resumed_parts"] >= 1
+    assert {f"{PREFIX}large.bin", MANIFEST} <= keys(proxy)
+
+
+def test_conflict_with_another_writer_is_waited_out(build: Build, proxy: FaultProxy) -> None:
+    proxy.answer("PutObject", status=409, code="ConditionalRequestConflict", times=2)
+    run_stage(build, "back_up_to_s3")
+    assert MANIFEST in keys(proxy)
 
 
 UPLOADER = """

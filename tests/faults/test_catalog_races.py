@@ -64,7 +64,8 @@ def test_busy_bucket_is_retried(moto: MotoServer) -> None:
 def receipts() -> tuple[Receipt, Copies]:
     facts = {"path": "/data/v", "version": "v1", "manifest_sha256": "aa"}
     verified = Receipt("verify", "", "", (), {"packed": 3}, facts=facts, finished_at=5.0)
-    backup = Receipt("back_up_to_s3", "", "", (), {}, facts={"uri": f"{URI}/{NAME}/v1"})
+    facts = {"uri": f"{URI}/{NAME}/v1", "marks": {}, "report": {"left_out": {}}}
+    backup = Receipt("back_up_to_s3", "", "", (), {}, facts=facts)
     return verified, Copies(backup=backup)
 
 

@@ -18,11 +18,18 @@ from tests.unit.aws.ebs.conftest import OTHER_REGION, TAGS, loop_disk
 from imagenet_etl.aws.ebs import once
 from imagenet_etl.aws.ebs.attachments import attach_volume
 from imagenet_etl.aws.ebs.copies import copy_snapshot
+from imagenet_etl.aws.ebs.once import never_repeated
 from imagenet_etl.aws.ebs.sharing import share_snapshot
 from imagenet_etl.aws.ebs.snapshots import create_snapshot, find_snapshots, newest_snapshot
 from imagenet_etl.aws.ebs.tags import COPY_OF, UNUSABLE, tags_of
-from imagenet_etl.aws.ebs.volumes import VolumeRequest, create_volume, find_volume
+from imagenet_etl.aws.ebs.volumes import (
+    VolumeRequest,
+    create_volume,
+    delete_volume,
+    find_volume,
+)
 from imagenet_etl.aws.ebs.waits import snapshot_progress, volume_progress
+from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.errors import (
     CloudNotFound,
     CloudUnavailable,
@@ -149,6 +156,23 @@ def test_lost_reply_of_an_attachment_keeps_its_name(
     proxy.drop_reply("AttachVolume")
     proxy.answer("AttachVolume", status=400, code="VolumeInUse", skip=0)
     assert attach_volume(ec2, volume, instance) == "/dev/sdf"
+
+
+def test_command_whose_reply_was_lost_is_not_sent_again(proxy: FaultProxy) -> None:
+    ssm = never_repeated(proxy.client("ssm"), "ssm")
+    proxy.drop_reply("SendCommand")
+    with pytest.raises(CloudUnavailable), typed_aws_errors("SendCommand", "a command"):
+        ssm.send_command(InstanceIds=["i-1"], DocumentName="AWS-RunShellScript", Comment="once")
+    assert proxy.calls.count("SendCommand") == 1
+
+
+def test_volume_that_is_being_made_is_deleted_later(ec2: Any, proxy: FaultProxy) -> None:
+    made = create_volume(ec2, VolumeRequest(ZONE, size_gib=8), "deploy-1")
+    proxy.answer("DeleteVolume", status=400, code="IncorrectState")
+    with pytest.raises(StillPending, match="found IncorrectState"):
+        delete_volume(ec2, made)
+    delete_volume(ec2, made)
+    assert find_volume(ec2, "deploy-1") is None
 
 
 def test_name_that_was_taken_meanwhile_is_left_to_the_other(

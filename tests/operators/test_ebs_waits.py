@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.support.airflow_runs import aws_connection
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.moto_server import MotoServer
 
+from imagenet_etl.aws import client_config
 from imagenet_etl.errors import SnapshotFailed
 from imagenet_operators.ebs import (
     EbsAttachmentSensor,
@@ -34,14 +35,25 @@ IMAGE = "ami-12c6146b"  # one of moto's own
 pytestmark = pytest.mark.airflow
 
 COMPLETED = b"<status>completed</status>"
-CONTEXT: dict[str, Any] = {
-    "ti": SimpleNamespace(dag_id="backups", run_id="run-1", task_id="task", map_index=-1)
-}
+
+
+def context_of(age: timedelta = timedelta(0), rescheduled: bool = False) -> dict[str, Any]:
+    """Return what the operators read of the context of a task that began so long ago."""
+    now = datetime.now(UTC)
+    ti = SimpleNamespace(
+        dag_id="backups", run_id="run-1", task_id="task", map_index=-1,
+        start_date=now if rescheduled else now - age,
+        get_first_reschedule_date=lambda _: now - age if rescheduled else None,
+    )  # fmt: skip
+    return {"ti": ti}
+
+
+CONTEXT = context_of()
 
 
 @pytest.fixture
 def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(client_config, "_ATTEMPTS", 1)
     with fault_proxy(moto.url) as proxy, aws_connection(monkeypatch, proxy.url):
         yield proxy
 
@@ -129,6 +141,8 @@ def test_deferred_task_goes_on_where_the_triggerer_ends(aws: FaultProxy, volume:
     task = operator(volume, deferrable=True, poll_interval=timedelta(milliseconds=10))
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(CONTEXT)
+    assert deferred.value.timeout is not None
+    assert timedelta(hours=24) < deferred.value.timeout < timedelta(hours=25)
     event = event_of(deferred.value.trigger)
     assert event == {"status": "done"}
     resume = getattr(task, deferred.value.method_name)
@@ -207,6 +221,37 @@ def test_limit_that_lasts_makes_way_for_as_long(
     )
 
 
+@pytest.mark.parametrize("rescheduled", [False, True])
+def test_limit_that_never_passes_is_given_up_by_name(
+    aws: FaultProxy, volume: str, rescheduled: bool
+) -> None:
+    aws.answer("CreateSnapshot", status=400, code="ConcurrentSnapshotLimitExceeded")
+    late = context_of(timedelta(hours=25), rescheduled)
+    with pytest.raises(AirflowFailException, match=r"CloudError: .*an end within 1 day"):
+        operator(volume).execute(late)
+
+
+def test_look_without_an_answer_costs_no_try(aws: FaultProxy, volume: str) -> None:
+    assert operator(volume).execute(CONTEXT).startswith("snap-")
+    aws.answer("DescribeSnapshots", status=503, code="RequestLimitExceeded", skip=1)
+    with pytest.raises(AirflowRescheduleException):
+        operator(volume).execute(CONTEXT)
+    aws.heal()
+    aws.answer("DescribeSnapshots", status=503, code="RequestLimitExceeded", skip=1)
+    with pytest.raises(AirflowException, match="CloudUnavailable"):
+        operator(volume, deadline=timedelta(days=-1)).execute(CONTEXT)
+
+
+def test_sensor_bears_silence_for_its_deadline(aws: FaultProxy, snapshot: dict[str, Any]) -> None:
+    sensor = EbsSnapshotSensor(
+        task_id="task", snapshot_id=snapshot["SnapshotId"], deadline=timedelta(hours=1)
+    )
+    aws.drop_request("DescribeSnapshots")
+    assert not sensor.poke(CONTEXT)
+    assert sensor.poke(CONTEXT)
+    assert 3600 < sensor.timeout < 2 * 3600
+
+
 def test_sensors_say_whether_it_is_there(
     aws: FaultProxy, moto: MotoServer, volume: str, snapshot: dict[str, Any]
 ) -> None:
@@ -220,8 +265,7 @@ def test_sensors_say_whether_it_is_there(
     reply = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1)
     attached = {"volume_id": volume, "instance_id": reply["Instances"][0]["InstanceId"]}
     sensor = EbsAttachmentSensor(task_id="task", **attached)
-    with pytest.raises(AirflowFailException, match="is not attached"):
-        sensor.poke(CONTEXT)
+    assert not sensor.poke(CONTEXT)
     ec2.attach_volume(VolumeId=volume, InstanceId=attached["instance_id"], Device="/dev/sdf")
     assert sensor.poke(CONTEXT)
 

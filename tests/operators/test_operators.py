@@ -1,7 +1,5 @@
 """How operators turn what the library says into what Airflow understands."""
 
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +13,8 @@ from airflow.sdk.exceptions import (
 )
 from tests.support.airflow_runs import aws_connection
 from tests.support.archives import tiny_zip
+from tests.support.fault_proxy import fault_proxy
 from tests.support.moto_server import MotoServer
-from werkzeug.serving import make_server
 
 from imagenet_etl.datasets import TINY_IMAGENET
 from imagenet_etl.errors import Cancelled
@@ -106,7 +104,7 @@ def test_task_before_the_first_one_says_what_to_do(context: Context) -> None:
 
 def test_transient_error_may_be_retried(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    context["params"]["s3_uri"] = "s3://backups"
+    context["params"] |= {"s3_uri": "s3://backups", "from_backup": False}
     run_local_stages(context)
     nowhere = aws_connection(monkeypatch, "http://127.0.0.1:9")
     with nowhere, pytest.raises(AirflowException, match="CloudUnavailable") as caught:
@@ -119,54 +117,19 @@ def test_being_killed_ends_the_stage_by_an_exception() -> None:
         task(PackOperator).on_kill()
 
 
-class SlowSnapshots:
-    """moto completes snapshots at once; this says ``pending`` for the first answers."""
-
-    def __init__(self, answers: int) -> None:
-        from moto.server import DomainDispatcherApplication, create_backend_app
-
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self._answers = answers
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        body = b"".join(self._app(environ, start_response))
-        if b"<status>completed</status>" in body and self._answers:
-            self._answers -= 1
-            # As long as the word it stands for, so that Content-Length stays right.
-            body = body.replace(b"<status>completed</status>", b"<status>pending</status>  ")
-        return [body]
-
-
-@pytest.fixture
-def slow_ec2() -> Iterator[Callable[[int], MotoServer]]:
-    servers = []
-
-    def start(answers: int) -> MotoServer:
-        server = make_server("127.0.0.1", 0, SlowSnapshots(answers), threaded=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return MotoServer(f"http://127.0.0.1:{server.server_port}")
-
-    yield start
-    for server in servers:
-        server.shutdown()
-
-
 def test_pending_snapshot_frees_the_worker_slot_until_it_is_there(
-    context: Context,
-    slow_ec2: Callable[[int], MotoServer],
-    monkeypatch: pytest.MonkeyPatch,
+    context: Context, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moto = slow_ec2(2)
     ec2 = moto.client("ec2")
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=8)["VolumeId"]
     context["params"]["ebs_volume_id"] = volume
     run_local_stages(context)
-    with aws_connection(monkeypatch, moto.url):
+    with fault_proxy(moto.url) as proxy, aws_connection(monkeypatch, proxy.url):
+        proxy.rewrite("DescribeSnapshots", lambda body: body.replace(b"completed", b"pending"))
         for _ in range(2):
             with pytest.raises(AirflowRescheduleException):
                 task(EbsSnapshotOperator).execute(context)
+        proxy.heal()
         summary = task(EbsSnapshotOperator).execute(context)
     assert summary["counts"] == {"volume_gib": 8}
-    filters = [{"Name": "volume-id", "Values": [volume]}]
-    assert len(ec2.describe_snapshots(Filters=filters)["Snapshots"]) == 1
+    assert proxy.calls.count("CreateSnapshot") == 1

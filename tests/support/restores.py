@@ -7,14 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.support.downloads import FACTS
+from tests.support.builds import tiny_build
+from tests.support.downloads import FACTS, OTHER, SHA256, Run, quick
+from tests.support.fault_server import FaultServer
+from tests.support.moto_server import MotoServer
 
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.aws.s3_marks import ArchiveMark, write_mark
+from imagenet_etl.aws.s3_restore import Restored, read_backed_up, restore_version
 from imagenet_etl.build import Build
+from imagenet_etl.download.archive import verified_archive
+from imagenet_etl.download.notes import Note
 from imagenet_etl.receipts import Receipt
 
 BACKUP = "s3://backups/sets"
+OLD = OTHER[:-100]
+"""An archive of another length than ``CONTENT`` and ``OTHER``."""
 
 
 def sha256_of(content: bytes) -> str:
@@ -63,3 +71,38 @@ def back_up_index(client: Any, build: Build, receipt: Receipt) -> str:
         client.put_object(Bucket=place.bucket, Key=f"{prefix}/{output.name}", Body=content)
     client.put_object(Bucket=place.bucket, Key=f"{prefix}/receipt.json", Body=receipt.to_json())
     return prefix
+
+
+def asks(run: Run, url: str, aws: Any, **settings: Any) -> Build:
+    """Return a build of a run that has the backup; ``aws`` makes its clients."""
+    build = run.build(url, aws=aws)
+    return replace(build, settings=replace(build.settings, s3_uri=BACKUP, **settings))
+
+
+def got(build: Build) -> Note:
+    """Return the note of the archive that the settings ask for."""
+    return verified_archive(build, FACTS, quick())[0]
+
+
+def content_of(build: Build, note: Note) -> bytes:
+    """Return what a fetched archive holds."""
+    path = build.storage.local_path(note.archive.location)
+    assert path is not None
+    return path.read_bytes()
+
+
+def proven(server: FaultServer) -> str:
+    """Return the URL of a server with the digest of ``CONTENT``."""
+    return f"{server.url}#sha256={SHA256}"
+
+
+def fresh_machine(folder: Path, server: MotoServer) -> Build:
+    """Return a build of an empty data folder below ``folder``, which has the backup."""
+    return replace(tiny_build(folder / "fresh", s3_uri=BACKUP, version="v1"), aws=server.client)
+
+
+def restored_version(build: Build, **options: Any) -> Restored:
+    """Restore version ``v1``; ``options`` are those of ``restore_version``."""
+    with build.locked() as locked:
+        backed_up = read_backed_up(locked, "v1")
+        return restore_version(locked, backed_up, 4, quick, **options)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class StubAws:
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
+
+    def grow_old(self) -> None:
+        """Let what was made by a token be an hour old; the token still leads to it."""
+        for reply in self._made.values():
+            reply["CreateTime"] -= timedelta(hours=1)
 
     def answer(self, words: list[str]) -> tuple[int, str, str]:
         """Make the call of a command line; returns exit code, standard output and error."""

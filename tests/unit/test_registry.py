@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from tests.support.builds import tiny_build
@@ -15,6 +16,7 @@ from imagenet_etl.errors import DatasetDamaged, SchemaTooNew, SourceBusy
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.registry import Copies, publish
 
+ARCHIVE = "tiny-imagenet-200.zip"
 KEY = "datasets/tiny_imagenet/registry.json"
 
 
@@ -29,7 +31,15 @@ def verified(version: str = "v1", content: str = "aa") -> Receipt:
 
 
 def backed_up(**more) -> Copies:
-    return Copies(backup=receipt(uri="s3://bucket/tiny_imagenet/v1"), **more)
+    return Copies(backup=backup_receipt(), **more)
+
+
+def backup_receipt(marks: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> Receipt:
+    return receipt(
+        uri="s3://bucket/tiny_imagenet/v1",
+        marks=dict.fromkeys(marks, "etag"),
+        report={"left_out": dict.fromkeys(left_out, "a folder")},
+    )
 
 
 SNAPSHOT = receipt(snapshot_id="snap-1", region="us-east-1")
@@ -84,12 +94,35 @@ def test_a_later_backup_and_snapshot_join_the_entry(tmp_path):
 def test_what_is_backed_up_is_noted(tmp_path):
     (tmp_path / "both").mkdir()
     build = tiny_build(tmp_path / "both", back_up=("archives", "dataset"))
-    entry = publish(build, verified(), backed_up()).entry
+    both = Copies(backup_receipt(marks=(f"archives/{ARCHIVE}.backup.json",)))
+    entry = publish(build, verified(), both).entry
     assert (entry["s3_uri"], entry["archives_backed_up"]) == ("s3://bucket/tiny_imagenet/v1", True)
     build = tiny_build(tmp_path, back_up=("archives",))
-    entry = publish(build, verified(), backed_up()).entry
+    entry = publish(build, verified(), both).entry
     assert entry["archives_backed_up"]
     assert "s3_uri" not in entry
+
+
+def test_archives_that_were_left_out_are_not_backed_up(tmp_path):
+    build = tiny_build(tmp_path, back_up=("archives", "dataset"))
+    left_out = Copies(backup_receipt(marks=("v1/manifest.json",), left_out=(ARCHIVE,)))
+    assert "archives_backed_up" not in publish(build, verified(), left_out).entry
+
+
+def test_second_backup_hides_no_first(tmp_path):
+    build = tiny_build(tmp_path)
+    publish(build, verified(), backed_up())
+    elsewhere = receipt(uri="s3://other/tiny_imagenet/v1", marks={}, report={"left_out": {}})
+    entry = publish(build, verified(), Copies(backup=elsewhere)).entry
+    assert entry["s3_uri"] == "s3://other/tiny_imagenet/v1"
+    assert entry["other_s3_uris"] == ["s3://bucket/tiny_imagenet/v1"]
+
+
+def test_new_version_that_is_not_the_latest_is_told(tmp_path, caplog):
+    build = tiny_build(tmp_path)
+    publish(build, replace(verified("v1"), finished_at=2e9))
+    publish(build, verified("v2"))
+    assert "v2 is new, but v1 stays the latest" in caplog.text
 
 
 def test_version_that_was_being_removed_is_announced_anew(tmp_path):

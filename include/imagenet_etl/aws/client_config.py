@@ -5,6 +5,8 @@ Source: botocore, "Retries" guide: ``standard`` and ``adaptive`` wait for up to 
 
 from __future__ import annotations
 
+import os
+
 from botocore.config import Config
 
 MAX_CONNECTIONS = 64
@@ -19,12 +21,13 @@ def client_config(service: str) -> Config:
     """Return botocore's configuration of a client for a service such as ``s3``.
 
     The requests of a backup slow down together under 503 SlowDown, and none waits for a connection.
+    The SDK's own AWS_MAX_ATTEMPTS goes before the number of attempts said here.
     """
+    retries: dict[str, str | int] = {"mode": "adaptive" if service == "s3" else "standard"}
+    if "AWS_MAX_ATTEMPTS" not in os.environ:
+        retries["total_max_attempts"] = _ATTEMPTS
     return Config(
-        retries={
-            "mode": "adaptive" if service == "s3" else "standard",
-            "total_max_attempts": _ATTEMPTS,
-        },
+        retries=retries,
         max_pool_connections=MAX_CONNECTIONS + 2,
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,

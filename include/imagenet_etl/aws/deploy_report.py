@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from imagenet_etl.aws.deploy import Deployment
+from imagenet_etl.aws.deployment import Deployment
 from imagenet_etl.aws.ebs.waits import attachment_of
 
 _CHECKED = {
@@ -36,6 +36,7 @@ def report(deployment: Deployment, volume: Mapping[str, Any], begun: datetime) -
         "Verified": _CHECKED[deployment.verify],
         "Volume": f"{identifier}, {volume['Size']} GiB {volume['VolumeType']} in "
         f"{deployment.availability_zone}, attached as {device}, from {deployment.snapshot_id}",
+        "Ends": "with the instance" if deployment.delete_on_termination else "when you delete it",
         "Took": f"{took_s:,.0f} s since the run began",
     }
     width = max(map(len, lines))
@@ -45,8 +46,15 @@ def report(deployment: Deployment, volume: Mapping[str, Any], begun: datetime) -
             "",
             "The volume costs money until it is deleted. When it is no longer needed:",
             f"  sudo umount {deployment.mount_point}    # on the instance",
+            f"  sudo sed -i '{_fstab_line(deployment.mount_point)}d' /etc/fstab    # there, too",
             f"  aws ec2 detach-volume --region {region} --volume-id {identifier}",
             f"  aws ec2 wait volume-available --region {region} --volume-ids {identifier}",
             f"  aws ec2 delete-volume --region {region} --volume-id {identifier}",
         ]
     )
+
+
+def _fstab_line(mount_point: str) -> str:
+    """Return sed's address of the line that mounts the volume at boot."""
+    place = mount_point.replace(".", r"\.")
+    return rf"\| {place} .*x-imagenet-etl|"

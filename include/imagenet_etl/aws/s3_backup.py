@@ -1,24 +1,28 @@
 """Stage ``back_up_to_s3``: a published version, the archives it was made from, or both.
 
 Objects are create-only and carry their SHA-256 as metadata. What tells that a part of the backup is
-complete goes last: ``manifest.json`` of a version, ``<name>.backup.json`` of an archive and
+complete goes last: ``manifest.json`` of a version, ``<digest>.backup.json`` of an archive and
 ``receipt.json`` of an image index. See ``s3_layout`` for where everything is.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from functools import partial
 from typing import Any
 
 from imagenet_etl.aws.s3_bucket import Bucket, object_options
+from imagenet_etl.aws.s3_catalog import check_not_removing
 from imagenet_etl.aws.s3_layout import backup_place
-from imagenet_etl.aws.s3_plan import BackupPlan, plan_backup
+from imagenet_etl.aws.s3_plan import INDEX, SAME, BackupPlan, ledger_of, plan_backup
 from imagenet_etl.aws.s3_send import Sender, Sent
+from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_upload import Sending
 from imagenet_etl.aws.s3_watch import watched
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import NothingToDo
+from imagenet_etl.errors import CloudUnavailable, NothingToDo
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.progress import metered
 from imagenet_etl.receipts import Receipt
@@ -42,7 +46,8 @@ def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
 
     The facts of the receipt hold ``uri``, where the version is or would be; ``manifest_etag``, if
     it was asked for; ``marks``, the ETag of each commit mark by key; ``uploaded`` and ``skipped``,
-    in files; and ``report``, with what else there is to tell, retries among it.
+    in files; ``noted``, how many of each group are in the ledger; and ``report``, with what else
+    there is to tell, retries among it.
 
     Args:
         place: The stage's place.
@@ -61,23 +66,36 @@ def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
         raise NothingToDo(reason)
     where = backup_place(build.settings.s3_uri, build.facts.name)
     bucket = Bucket(build.client("s3"), where.bucket)
+    name = place.done["verify"].facts["version"]
+    check = partial(check_not_removing, bucket.client, where, name)
     with watched(bucket.client) as watch:
+        # What prune deletes after the listing would be missing in the end.
+        wanted = partial(check, check())
         plan = plan_backup(place, bucket)
         with metered("back_up_to_s3", plan.bytes_to_send, "B") as meter:
-            sender = Sender(build, bucket, plan, sending or sending_of(build.settings, meter.add))
+            how = sending or sending_of(build.settings, meter.add)
+            sender = Sender(build, bucket, plan, how, wanted)
             sender.run()
         marks = _marks(bucket, plan)
-    report = _report(plan, sender.sent, watch.retries)
-    version = where.version(place.done["verify"].facts["version"])
+    return _result(plan, where.version(name), marks, _report(plan, sender.sent, watch.retries))
+
+
+def _result(
+    plan: BackupPlan, version: str, marks: dict[str, str], report: dict[str, Any]
+) -> Result:
     return Result(
-        counts={"files": len(plan.files), "bytes": sum(file.size for file in plan.files)},
+        counts={
+            "files": sum(work.files for work in plan.groups),
+            "bytes": sum(work.bytes for work in plan.groups),
+        },
         outputs=(),
         facts={
-            "uri": where.uri(version),
+            "uri": plan.contents.place.uri(version),
             "manifest_etag": marks.get(f"{version}/{MANIFEST}", ""),
             "marks": marks,
-            "uploaded": sender.sent.files,
-            "skipped": sum(plan.skipped.values()),
+            "uploaded": report["sent_files"],
+            "skipped": sum(report["skipped"].values()),
+            "noted": {work.group.name: work.ledger.count() for work in plan.groups},
             "report": report,
         },
     )
@@ -95,29 +113,64 @@ def sending_of(settings: Settings, sent: Any = lambda _size: None) -> Sending:
 
 def backup_is_there(build: Build, receipt: Receipt) -> bool:
     """Return whether the commit marks are still those that were written; a HEAD for each."""
-    if not build.settings.s3_uri:
+    marks = receipt.facts["marks"]
+    if not build.settings.s3_uri or not marks:
         return False
     where = backup_place(build.settings.s3_uri, build.facts.name)
     bucket = Bucket(build.client("s3"), where.bucket)
-    for key, etag in receipt.facts["marks"].items():
+    for key, etag in marks.items():
         stored = bucket.head(key)
         if stored is None or stored.etag != etag:
             return False
     return True
 
 
+def backup_is_whole(build: Build, receipt: Receipt) -> bool:
+    """Return whether a listing shows every object that was noted, by size and ETag.
+
+    It costs a request for each thousand objects.
+    """
+    where = backup_place(build.settings.s3_uri, build.facts.name)
+    bucket, uri = Bucket(build.client("s3"), where.bucket), receipt.facts["uri"]
+    version = uri.removeprefix(where.uri(""))
+    for group, count in receipt.facts["noted"].items():
+        prefix = f"{version}/" if group == "version" else where.archives
+        there = LinedUp(bucket.listing(prefix))
+        left = count
+        for key, row in ledger_of(build, uri, group):
+            if there.get(key) != (row.size, row.etag):
+                return False
+            left -= 1
+        if left:
+            return False
+    return True
+
+
 def _marks(bucket: Bucket, plan: BackupPlan) -> dict[str, str]:
-    place = plan.contents.place
-    keys = [place.archive_mark(mark.name) for _, mark in plan.contents.archives]
-    keys += [file.key for file in plan.files if file.is_mark]
-    heads = {key: bucket.head(key) for key in keys}
-    return {key: head.etag for key, head in heads.items() if head is not None}
+    place, left_out = plan.contents.place, plan.contents.left_out
+    keys = [place.archive_mark(mark.name, mark.sha256) for mark in plan.contents.archives]
+    keys += [
+        work.group.mark.key
+        for work in plan.groups
+        if work.group.mark is not None and not (work.group.name == "index" and INDEX in left_out)
+    ]
+    marks = {}
+    for key in keys:
+        stored = bucket.head(key)
+        if stored is None:
+            raise CloudUnavailable(
+                f"{place.uri(key)} was listed or written, but is not there",
+                remedy="Run again; is something removing objects from this prefix?",
+            )
+        marks[key] = stored.etag
+    return marks
 
 
 def _report(plan: BackupPlan, sent: Sent, retries: int) -> dict[str, Any]:
     for name, why in plan.contents.left_out.items():
         log.warning("back_up_to_s3: %s is left out: %s", name, why)
-    for why, count in plan.skipped.items():
+    skipped = Counter(plan.skipped) + Counter({SAME: sent.taken})
+    for why, count in skipped.items():
         log.info("back_up_to_s3: %s files skipped: %s", f"{count:,}", why)
     log.info(
         "back_up_to_s3: %s files sent, %s bytes, %s retries",
@@ -127,7 +180,7 @@ def _report(plan: BackupPlan, sent: Sent, retries: int) -> dict[str, Any]:
         "sent_files": sent.files,
         "sent_bytes": sent.bytes,
         "sent_marks": [mark.name for mark in plan.marks],
-        "skipped": plan.skipped,
+        "skipped": dict(skipped),
         "left_out": plan.contents.left_out,
         "retries": retries,
         "resumed_parts": sent.resumed_parts,

@@ -6,7 +6,7 @@ Source: Amazon S3 API Reference, HeadObject and ListObjectsV2.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import BackupConflict, CloudUnavailable
+from imagenet_etl.errors import BackupConflict, CloudError, CloudUnavailable
 
 MISSING = ("404", "NoSuchKey", "NotFound")
 
@@ -30,14 +30,12 @@ class LocalFile:
         path: Where the file is.
         size: Bytes.
         sha256: Hex digest.
-        is_mark: Whether it is a commit mark, sent when all other files are there.
     """
 
     key: str
     path: Path
     size: int
     sha256: str
-    is_mark: bool = False
 
 
 class Listed(NamedTuple):
@@ -72,15 +70,27 @@ class Bucket:
         self.name = name
         self.uri = f"s3://{name}"
 
-    def listing(self, prefix: str) -> dict[str, Listed]:
-        """Return what lies below a prefix, by key."""
-        found: dict[str, Listed] = {}
+    def listing(self, prefix: str, after: str = "") -> Iterator[tuple[str, Listed]]:
+        """Yield what lies below a prefix, in the order of the keys, those after ``after``.
+
+        Raises:
+            CloudError: The server lists keys in no order.
+        """
         pages = self.client.get_paginator("list_objects_v2")
+        start = {"StartAfter": after} if after else {}
+        last = after
         with typed_aws_errors("ListObjectsV2", self.uri):
-            for page in pages.paginate(Bucket=self.name, Prefix=f"{prefix}/"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, **start):
                 for item in page.get("Contents", ()):
-                    found[item["Key"]] = Listed(item["Size"], item["ETag"].strip('"'))
-        return found
+                    key = item["Key"]
+                    if key <= last:
+                        raise CloudError(
+                            f"{self.uri} lists {key} behind {last}",
+                            expected="keys in the order of their bytes",
+                            remedy="Use a general purpose bucket, not a directory bucket",
+                        )
+                    last = key
+                    yield key, Listed(item["Size"], item["ETag"].strip('"'))
 
     def head(self, key: str) -> Stored | None:
         """Return what a key holds, or None."""
@@ -129,7 +139,7 @@ class Bucket:
         return stored
 
 
-def object_options(settings: Settings) -> dict[str, str]:
+def object_options(settings: Settings) -> dict[str, Any]:
     """Return what the settings add to the request that creates an object."""
     options = encryption_options(settings)
     if settings.s3_storage_class != "STANDARD":
@@ -137,11 +147,15 @@ def object_options(settings: Settings) -> dict[str, str]:
     return options
 
 
-def encryption_options(settings: Settings) -> dict[str, str]:
+def encryption_options(settings: Settings) -> dict[str, Any]:
     """Return what the settings add for a small object that is read at any time."""
-    options: dict[str, str] = {}
+    options: dict[str, Any] = {}
     if settings.s3_kms_key:
-        options |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.s3_kms_key}
+        options |= {
+            "ServerSideEncryption": "aws:kms",
+            "SSEKMSKeyId": settings.s3_kms_key,
+            "BucketKeyEnabled": True,  # else each object costs a call of KMS
+        }
     if settings.s3_tags:
         options["Tagging"] = urlencode(sorted(settings.s3_tags.items()))
     return options

@@ -7,9 +7,11 @@ Source: Amazon S3 User Guide, "How to prevent object overwrites with conditional
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,7 +19,7 @@ from botocore.exceptions import ClientError
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.aws.s3_uri import parse_s3_uri
-from imagenet_etl.datastore.catalog import Catalog, parse_catalog
+from imagenet_etl.datastore.catalog import Catalog, Entry, parse_catalog
 from imagenet_etl.errors import CloudUnavailable
 
 _MISSING = ("404", "NoSuchKey")
@@ -39,7 +41,11 @@ def read_catalog(client: Any, place: BackupPlace, dataset: str) -> Catalog:
 
 
 def update_catalog(
-    client: Any, place: BackupPlace, dataset: str, change: Callable[[Catalog], Catalog]
+    client: Any,
+    place: BackupPlace,
+    dataset: str,
+    change: Callable[[Catalog], Catalog],
+    options: Mapping[str, str] | None = None,
 ) -> Catalog:
     """Change the catalog, however many others do at the same time.
 
@@ -49,6 +55,8 @@ def update_catalog(
         dataset: Its name.
         change: Makes the new catalog of the present one. It may be called several times, and
             changes nothing in what it has changed before: so a reply that was lost is no matter.
+        options: Further fields of the request, as ``encryption_options`` gives them. Without a key
+            the one that the catalog has is kept.
 
     Returns:
         The new catalog.
@@ -60,19 +68,21 @@ def update_catalog(
     """
     uri = place.uri(place.catalog)
     for attempt in range(_TRIES):
-        known, etag = _read(client, place, dataset)
+        known, etag, key = _read(client, place, dataset)
         wanted = change(known)
         if wanted == known:
             return known
+        body = wanted.to_json()
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         try:
             with typed_aws_errors("PutObject", uri, passing=_OUTRUN):
                 client.put_object(
                     Bucket=place.bucket,
                     Key=place.catalog,
-                    Body=wanted.to_json(),
+                    Body=body,
                     ContentType="application/json",
-                    **condition,
+                    ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
+                    **(key | dict(options or {}) | condition),
                 )
             return wanted
         except ClientError:
@@ -104,13 +114,62 @@ def catalogs_below(client: Any, s3_uri: str) -> Iterator[Catalog]:
             yield catalog
 
 
-def _read(client: Any, place: BackupPlace, dataset: str) -> tuple[Catalog, str]:
-    """Return the catalog and its ETag, which is empty when there is none."""
+def check_not_removing(
+    client: Any, place: BackupPlace, version: str, was: Entry | None = None
+) -> Entry | None:
+    """Refuse to back up a version while prune removes it, perhaps on another machine.
+
+    To be called before anything is listed, and once more right before the commit mark: what was
+    listed in between may have been removed by then.
+
+    Args:
+        client: A boto3 S3 client.
+        place: The dataset's part of the backup.
+        version: The version.
+        was: What the first call returned, for the second.
+
+    Returns:
+        The version's entry in the bucket's catalog; None when it has none.
+
+    Raises:
+        CloudUnavailable: It is being removed, or was since ``was``.
+        DatasetDamaged, SchemaTooNew: The catalog cannot be read.
+        CloudError: S3 refuses.
+    """
+    dataset = place.root.rpartition("/")[2]
+    entry = read_catalog(client, place, dataset).versions.get(version)
+    if was is not None and entry is None:
+        raise CloudUnavailable(
+            f"{place.uri(place.version(version))} was removed meanwhile",
+            remedy="Run again: it is sent anew",
+        )
+    if entry is not None:
+        check_entry_stays(place.uri(place.version(version)), entry)
+    return entry
+
+
+def check_entry_stays(uri: str, entry: Entry) -> None:
+    """Refuse to use an entry of the bucket that is being removed.
+
+    Raises:
+        CloudUnavailable: It is.
+    """
+    if entry.get("removing"):
+        raise CloudUnavailable(
+            f"{uri} is being removed by prune",
+            remedy="Run again when it is gone; if that prune died, run prune --delete to finish it",
+        )
+
+
+def _read(client: Any, place: BackupPlace, dataset: str) -> tuple[Catalog, str, dict[str, str]]:
+    """Return the catalog, its ETag, which is empty when there is none, and its KMS key."""
     uri = place.uri(place.catalog)
     try:
         with typed_aws_errors("GetObject", uri, passing=_MISSING):
             reply = client.get_object(Bucket=place.bucket, Key=place.catalog)
             data: bytes = reply["Body"].read()
     except ClientError:
-        return Catalog(dataset), ""
-    return parse_catalog(data, uri, dataset), reply["ETag"]
+        return Catalog(dataset), "", {}
+    names = ("ServerSideEncryption", "SSEKMSKeyId") if "SSEKMSKeyId" in reply else ()
+    key = {name: reply[name] for name in names}
+    return parse_catalog(data, uri, dataset), reply["ETag"], key

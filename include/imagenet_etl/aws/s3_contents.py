@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.location import ArchiveRef, archives_of
 from imagenet_etl.aws.s3_bucket import LocalFile
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.aws.s3_marks import ArchiveMark
+from imagenet_etl.aws.s3_sorted import SortedRows
 from imagenet_etl.errors import BackupIncomplete, StageNotDone
 from imagenet_etl.files import hash_file
 from imagenet_etl.manifest import MANIFEST
-from imagenet_etl.receipts import Output, Receipt
+from imagenet_etl.receipts import Receipt
 from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
 from imagenet_etl.stage import Place
-from imagenet_etl.tables import open_parquet
+from imagenet_etl.tables import row_groups
 
 INDEX_RECEIPT = "receipt.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files below one key prefix that are sent together.
+
+    Attributes:
+        name: What they are: ``archives``, ``index`` or ``version``.
+        prefix: Their key prefix, with a slash at its end.
+        files: All but the commit mark, in the order of their keys; can be read many times.
+        mark: The file that tells that all are there; archives have marks of their own.
+    """
+
+    name: str
+    prefix: str
+    files: Iterable[LocalFile]
+    mark: LocalFile | None = None
 
 
 @dataclass(frozen=True)
@@ -28,16 +49,14 @@ class Contents:
 
     Attributes:
         place: The dataset's part of the backup.
-        version: The published version's files, its manifest last; empty when not asked for.
-        archives: Each archive with what its mark is to say.
-        index: The image index, its receipt last.
+        groups: The files, in the order in which they are sent.
+        archives: What the mark of each archive is to say.
         left_out: Why something that was asked for cannot be backed up, by name.
     """
 
     place: BackupPlace
-    version: tuple[LocalFile, ...] = ()
-    archives: tuple[tuple[LocalFile, ArchiveMark], ...] = ()
-    index: tuple[LocalFile, ...] = ()
+    groups: tuple[Group, ...] = ()
+    archives: tuple[ArchiveMark, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -50,7 +69,7 @@ def contents_of(place: Place) -> Contents:
     build = place.build
     where = backup_place(build.settings.s3_uri, build.facts.name)
     asked = build.settings.back_up
-    version = tuple(_version(place, where)) if "dataset" in asked else ()
+    version = (_version(place, where),) if "dataset" in asked else ()
     if "archives" not in asked:
         return Contents(where, version)
     download = place.done["download"]
@@ -59,32 +78,49 @@ def contents_of(place: Place) -> Contents:
         name: "a folder is not backed up; pack it first" for name, ref in refs.items()
         if ref.kind == FOLDER
     }  # fmt: skip
-    archives = tuple(
+    archives = [
         _archive(place, where, download, ref) for name, ref in refs.items() if name not in left_out
-    )
-    # The index tells where in all of the archives the images are.
-    index = tuple(_index(place, where)) if not left_out else ()
-    return Contents(where, version, archives, index, left_out)
+    ]
+    files = sorted((file for file, _ in archives), key=attrgetter("key"))
+    groups = [Group("archives", where.archives, files)] if files else []
+    if not left_out:  # the index tells where in all of the archives the images are
+        groups.append(_index(place, where))
+    return Contents(where, (*groups, *version), tuple(mark for _, mark in archives), left_out)
 
 
-def _version(place: Place, where: BackupPlace) -> Iterator[LocalFile]:
+class _VersionFiles:
+    """The files of a version but for its manifest, in the order of their keys.
+
+    Those of a format of loose files are read from disk, so that memory does not grow with them.
+    """
+
+    def __init__(self, place: Place, prefix: str) -> None:
+        storage, verified = place.build.storage, place.done["verify"]
+        root = _local(place, verified.base)
+        others = (item for item in verified.outputs if item.name != MANIFEST)
+        rows = sorted((item.name, item.size, item.sha256) for item in others)
+        self._sources: list[tuple[str, Path, Iterable[tuple[Any, ...]]]] = [(prefix, root, rows)]
+        for loose in sorted(LOOSE_FORMATS & set(place.build.settings.outputs)):
+            table = row_groups(storage, verified.key_of(loose_table(loose)))
+            by_key = SortedRows(table, place.scratch())
+            self._sources.append((f"{prefix}{loose}/", root / loose, by_key))
+
+    def __iter__(self) -> Iterator[LocalFile]:
+        return heapq.merge(*(_files(*source) for source in self._sources), key=attrgetter("key"))
+
+
+def _files(prefix: str, folder: Path, rows: Iterable[tuple[Any, ...]]) -> Iterator[LocalFile]:
+    for name, size, sha256 in rows:
+        yield LocalFile(f"{prefix}{name}", folder / name, size, sha256)
+
+
+def _version(place: Place, where: BackupPlace) -> Group:
     verified = place.done["verify"]
-    prefix = where.version(verified.facts["version"])
-    for output in _outputs(place, verified):
-        path = _local(place, verified.key_of(output.name))
-        is_mark = output.name == MANIFEST
-        yield LocalFile(f"{prefix}/{output.name}", path, output.size, output.sha256, is_mark)
-
-
-def _outputs(place: Place, verified: Receipt) -> Iterator[Output]:
-    """Yield every file of the version, the manifest last."""
-    yield from (output for output in verified.outputs if output.name != MANIFEST)
-    for loose in sorted(LOOSE_FORMATS & set(place.build.settings.outputs)):
-        with open_parquet(place.build.storage, verified.key_of(loose_table(loose))) as table:
-            for batch in table.iter_batches():
-                for row in batch.to_pylist():
-                    yield Output(f"{loose}/{row['name']}", row["size"], row["sha256"])
-    yield next(output for output in verified.outputs if output.name == MANIFEST)
+    prefix = f"{where.version(verified.facts['version'])}/"
+    manifest = next(output for output in verified.outputs if output.name == MANIFEST)
+    path = _local(place, verified.key_of(MANIFEST))
+    mark = LocalFile(f"{prefix}{MANIFEST}", path, manifest.size, manifest.sha256)
+    return Group("version", prefix, _VersionFiles(place, prefix), mark)
 
 
 def _archive(
@@ -98,17 +134,20 @@ def _archive(
     return file, ArchiveMark(ref.name, ref.size, digests, ref.kind, source)
 
 
-def _index(place: Place, where: BackupPlace) -> Iterator[LocalFile]:
+def _index(place: Place, where: BackupPlace) -> Group:
     receipt = place.done["untar"]
-    prefix = where.index(receipt.stage_digest)
-    for output in receipt.outputs:
-        path = _local(place, receipt.key_of(output.name))
-        yield LocalFile(f"{prefix}/{output.name}", path, output.size, output.sha256)
+    prefix = f"{where.index(receipt.stage_digest)}/"
+    files = [
+        LocalFile(f"{prefix}{item.name}", _local(place, receipt.key_of(item.name)), item.size,
+                  item.sha256)
+        for item in sorted(receipt.outputs, key=attrgetter("name"))
+    ]  # fmt: skip
     path = _local(place, receipt.key_of(INDEX_RECEIPT))
     if not path.is_file():
         raise StageNotDone(f"the receipt of untar is gone: {path}", remedy="Run untar again")
     digest = hash_file(path, "sha256")["sha256"]
-    yield LocalFile(f"{prefix}/{INDEX_RECEIPT}", path, path.stat().st_size, digest, is_mark=True)
+    mark = LocalFile(f"{prefix}{INDEX_RECEIPT}", path, path.stat().st_size, digest)
+    return Group("index", prefix, files, mark)
 
 
 def _local(place: Place, key: str) -> Path:

@@ -2,11 +2,13 @@
 
 ::
 
-    <dataset>/<version>/...                     a version; manifest.json is its commit mark
-    <dataset>/archives/<digest>/<name>          an archive as it was fetched
-    <dataset>/archives/<name>.backup.json       its commit mark: size, digests, source
-    <dataset>/archives/index/<digest>/...       an image index; receipt.json is its commit mark
-    <dataset>/catalog.json                      the versions, the latest of them, and their copies
+    <dataset>/<version>/...                           a version; manifest.json is its commit mark
+    <dataset>/archives/<name>/<digest>/<name>         an archive as it was fetched
+    <dataset>/archives/<name>/<digest>.backup.json    its commit mark: size, digests, source
+    <dataset>/archives/index/<digest>/...             an image index; receipt.json is its mark
+    <dataset>/catalog.json                            the versions, the latest, and their copies
+
+Only the catalog is ever written anew. No archive is called ``index``.
 """
 
 from __future__ import annotations
@@ -37,16 +39,20 @@ class BackupPlace:
 
     @property
     def archives(self) -> str:
-        """Key prefix of the archives' marks, with a slash at its end."""
+        """Key prefix of all archives and indexes, with a slash at its end."""
         return f"{self.root}/archives/"
+
+    def archive_marks(self, name: str) -> str:
+        """Key prefix below which are all that an archive has ever been, and their marks."""
+        return f"{self.archives}{name}/"
 
     def archive(self, name: str, sha256: str) -> str:
         """Return the key of an archive; one that changed upstream gets another."""
-        return f"{self.archives}{sha256[:16]}/{name}"
+        return f"{self.archive_marks(name)}{sha256[:16]}/{name}"
 
-    def archive_mark(self, name: str) -> str:
+    def archive_mark(self, name: str, sha256: str) -> str:
         """Return the key of an archive's commit mark."""
-        return f"{self.archives}{name}{MARK}"
+        return f"{self.archive_marks(name)}{sha256[:16]}{MARK}"
 
     def index(self, digest: str) -> str:
         """Return the key prefix of the image index that the ``untar`` stage digest names."""

@@ -2,11 +2,15 @@
 
 S3 gives an object another ETag whenever its content is written anew. So an object whose size and
 ETag in a listing are those noted here needs no second HEAD. The ledger only saves requests: without
-it, every object is asked about.
+it, every object is asked about. It is a folder of Parquet tables, in the order of the keys: what a
+plan has found, and a table for each batch that was sent since.
 """
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -15,11 +19,12 @@ from imagenet_etl.aws.s3_bucket import Listed, LocalFile
 from imagenet_etl.errors import EtlError
 from imagenet_etl.files import digest_of
 from imagenet_etl.storage import Storage
-from imagenet_etl.tables import batched, row_groups, versioned, write_batches
+from imagenet_etl.tables import batched, open_parquet, row_groups, versioned, write_batches
 
 _TABLE = versioned(
     [("key", pa.string()), ("size", pa.int64()), ("sha256", pa.string()), ("etag", pa.string())]
 )
+_PLANNED = "planned.parquet"
 
 
 class Seen(NamedTuple):
@@ -29,46 +34,79 @@ class Seen(NamedTuple):
     sha256: str
     etag: str
 
+    def is_of(self, file: LocalFile, listed: Listed) -> bool:
+        """Return whether what is listed was found to be the file."""
+        return self == (file.size, file.sha256, listed.etag) and listed.size == file.size
+
+
+Row = tuple[str, Seen]
+
+
+def seen(file: LocalFile, etag: str) -> Row:
+    """Return the row of a file that a HEAD has shown."""
+    return file.key, Seen(file.size, file.sha256, etag.strip('"'))
+
 
 class Ledger:
-    """The objects of one version, and of the archives, that were found to be there."""
+    """The objects of one part of a backup that were found to be there."""
 
-    def __init__(self, storage: Storage, folder: str, uri: str) -> None:
+    def __init__(self, storage: Storage, folder: str) -> None:
+        """Open a ledger; its key prefix need not exist."""
         self._storage = storage
         self._folder = folder
-        self._key = f"{folder}/{digest_of(uri)[:24]}.parquet"
-        self._seen = self._read()
-        self._is_new = False
+        self._planned = storage.staging() / f"ledger-{digest_of(folder)[:24]}.parquet"
 
-    def vouches_for(self, file: LocalFile, listed: Listed) -> bool:
-        """Return whether what is listed was found to be the file."""
-        seen = self._seen.get(file.key)
-        return seen == (file.size, file.sha256, listed.etag) and listed.size == file.size
+    def __iter__(self) -> Iterator[Row]:
+        """Yield what is noted, in the order of the keys."""
+        planned, *sent = [f"{self._folder}/{_PLANNED}", *self._sent()]
+        return heapq.merge(self._rows(planned), chain.from_iterable(map(self._rows, sent)))
 
-    def note(self, file: LocalFile, etag: str) -> None:
-        """Note what a HEAD has shown; threads may do so at once."""
-        self._seen[file.key] = Seen(file.size, file.sha256, etag.strip('"'))
-        self._is_new = True
+    def plan(self, rows: Iterable[Row]) -> None:
+        """Write anew what is known, in the order of the keys; ``keep`` puts it in its place."""
+        write_batches(self._planned, _TABLE, batched(((k, *row) for k, row in rows), _TABLE))
 
     def keep(self) -> None:
-        """Write what is known, if there is anything new."""
-        if not self._is_new:
+        """Replace what was known before the last plan by what the plan has found."""
+        if not self._planned.exists():
             return
-        rows = ((key, *seen) for key, seen in sorted(self._seen.items()))
-        path = self._storage.staging() / f"ledger-{digest_of(self._key)[:24]}.parquet"
-        write_batches(path, _TABLE, batched(rows, _TABLE))
-        self._storage.place(self._key, path)
+        sent = self._sent()
+        self._storage.place(f"{self._folder}/{_PLANNED}", self._planned)
+        for key in sent:
+            self._storage.delete(key)
         self._storage.flush(self._folder)
 
-    def _read(self) -> dict[str, Seen]:
-        if self._storage.stat(self._key) is None:
-            return {}
+    def add(self, rows: list[Row]) -> None:
+        """Note objects whose keys are greater than those of all that were added since the plan."""
+        if not rows:
+            return
+        path = self._planned.with_suffix(".sent")
+        write_batches(path, _TABLE, batched(((key, *row) for key, row in sorted(rows)), _TABLE))
+        self._storage.place(f"{self._folder}/sent-{len(self._sent()):06d}.parquet", path)
+        self._storage.flush(self._folder)
+
+    def count(self) -> int:
+        """Return how many objects are noted."""
+        return sum(self._count(key) for key in (f"{self._folder}/{_PLANNED}", *self._sent()))
+
+    def _sent(self) -> list[str]:
+        keys = (key for key, _ in self._storage.list(self._folder))
+        return sorted(key for key in keys if key.rpartition("/")[2].startswith("sent-"))
+
+    def _count(self, key: str) -> int:
+        if self._storage.stat(key) is None:
+            return 0
         try:
-            columns = ["key", "size", "sha256", "etag"]
-            return {
-                row[0]: Seen(*row[1:])
-                for table in row_groups(self._storage, self._key, columns)
-                for row in zip(*(column.to_pylist() for column in table.columns), strict=True)
-            }
+            with open_parquet(self._storage, key) as table:
+                return int(table.metadata.num_rows)
         except EtlError:
-            return {}  # damaged: everything is asked about again
+            return 0
+
+    def _rows(self, key: str) -> Iterator[Row]:
+        if self._storage.stat(key) is None:
+            return
+        try:
+            for table in row_groups(self._storage, key, _TABLE.names):
+                for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                    yield row[0], Seen(*row[1:])
+        except (EtlError, pa.ArrowException, OSError):
+            return  # damaged: the rest is asked about again

@@ -1,6 +1,7 @@
-"""The commit mark of an archive in the bucket: ``<name>.backup.json``, written last.
+"""The commit mark of an archive in the bucket: ``<digest>.backup.json``, written last.
 
-An archive without its mark is not backed up, whatever lies under its key.
+An archive without its mark is not backed up, whatever lies under its key. Each content that an
+archive has had keeps its own object and mark: another one replaces neither.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_layout import BackupPlace
+from imagenet_etl.aws.s3_layout import MARK, BackupPlace
 from imagenet_etl.errors import BackupIncomplete
 from imagenet_etl.files import check_schema, pretty_json
 
+log = logging.getLogger(__name__)
+
 MARK_SCHEMA = 1
+TAKEN = ("412", "PreconditionFailed")
 _MISSING = ("404", "NoSuchKey", "NotFound")
 
 
@@ -77,7 +83,9 @@ def parse_mark(data: bytes, uri: str) -> ArchiveMark:
 def write_mark(
     client: Any, place: BackupPlace, mark: ArchiveMark, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the mark of an archive whose object is there, in place of an older mark.
+    """Write the mark of an archive whose object is there; a mark that is there stays.
+
+    Only a damaged one is replaced.
 
     Args:
         client: A boto3 S3 client.
@@ -90,27 +98,81 @@ def write_mark(
     """
     body = mark.to_json(place.archive(mark.name, mark.sha256))
     digest = hashlib.sha256(body)
-    with typed_aws_errors("PutObject", f"s3://{place.bucket}"):
-        client.put_object(
-            Bucket=place.bucket,
-            Key=place.archive_mark(mark.name),
-            Body=body,
-            ContentType="application/json",
-            Metadata={"sha256": digest.hexdigest()},
-            ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
-            **(extra or {}),
-        )
+    request: dict[str, Any] = {
+        "Bucket": place.bucket,
+        "Key": place.archive_mark(mark.name, mark.sha256),
+        "Body": body,
+        "ContentType": "application/json",
+        "Metadata": {"sha256": digest.hexdigest()},
+        "ChecksumSHA256": base64.b64encode(digest.digest()).decode(),
+    } | dict(extra or {})
+    uri = f"s3://{place.bucket}"
+    try:
+        with typed_aws_errors("PutObject", uri, passing=TAKEN):
+            client.put_object(**request, IfNoneMatch="*")
+        return
+    except ClientError:
+        with suppress(BackupIncomplete):
+            if read_mark(client, place, mark.name, mark.sha256) is not None:
+                return
+    with typed_aws_errors("PutObject", uri):
+        client.put_object(**request)
 
 
-def read_mark(client: Any, place: BackupPlace, name: str) -> ArchiveMark | None:
-    """Return the mark of an archive, or None when the bucket has none.
+def read_mark(client: Any, place: BackupPlace, name: str, sha256: str) -> ArchiveMark | None:
+    """Return the mark of an archive with this content, or None when the bucket has none.
 
     Raises:
         SchemaTooNew: A newer version of this project wrote it.
         BackupIncomplete: It is damaged.
         CloudError, CloudUnavailable: S3 refuses or fails.
     """
-    key = place.archive_mark(name)
+    mark = _read(client, place, place.archive_mark(name, sha256), name)
+    if mark is not None and mark.sha256 != sha256:
+        raise _not_its_mark(place.uri(place.archive_mark(name, sha256)), sha256, mark.sha256)
+    return mark
+
+
+def read_marks(client: Any, place: BackupPlace, name: str) -> list[ArchiveMark]:
+    """Return the marks of all contents that an archive has had, the newest first.
+
+    Damaged marks are left out with a warning.
+
+    Raises:
+        SchemaTooNew: A newer version of this project wrote one.
+        BackupIncomplete: There are marks, and all of them are damaged.
+        CloudError, CloudUnavailable: S3 refuses or fails.
+    """
+    marks: list[ArchiveMark] = []
+    damaged: BackupIncomplete | None = None
+    for key in _keys_of_marks(client, place, name):
+        try:
+            mark = _read(client, place, key, name)
+            if mark is not None and key != place.archive_mark(name, mark.sha256):
+                raise _not_its_mark(place.uri(key), key, mark.sha256)
+        except BackupIncomplete as error:
+            log.warning("%s", error)
+            damaged = error
+            continue
+        marks += [mark] if mark is not None else []
+    if damaged is not None and not marks:
+        raise damaged
+    return marks
+
+
+def _keys_of_marks(client: Any, place: BackupPlace, name: str) -> list[str]:
+    """List the keys of an archive's marks, the newest first."""
+    found = []
+    pages = client.get_paginator("list_objects_v2")
+    with typed_aws_errors("ListObjectsV2", f"s3://{place.bucket}"):
+        for page in pages.paginate(Bucket=place.bucket, Prefix=place.archive_marks(name)):
+            for item in page.get("Contents", ()):
+                if item["Key"].endswith(MARK):
+                    found.append((item["LastModified"], item["Key"]))
+    return [key for _, key in sorted(found, reverse=True)]
+
+
+def _read(client: Any, place: BackupPlace, key: str, name: str) -> ArchiveMark | None:
     try:
         with typed_aws_errors("GetObject", f"s3://{place.bucket}", passing=_MISSING):
             data = client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
@@ -118,10 +180,14 @@ def read_mark(client: Any, place: BackupPlace, name: str) -> ArchiveMark | None:
         return None
     mark = parse_mark(data, place.uri(key))
     if mark.name != name:
-        raise BackupIncomplete(
-            f"{place.uri(key)} is the mark of another archive",
-            expected=name,
-            found=mark.name,
-            remedy="Back the archive up again; that writes its mark anew",
-        )
+        raise _not_its_mark(place.uri(key), name, mark.name)
     return mark
+
+
+def _not_its_mark(uri: str, expected: str, found: str) -> BackupIncomplete:
+    return BackupIncomplete(
+        f"{uri} is the mark of another archive",
+        expected=expected,
+        found=found,
+        remedy="Back the archive up again; that writes its mark anew",
+    )

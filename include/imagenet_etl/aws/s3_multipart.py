@@ -2,93 +2,33 @@
 
 The file is read once in order for its digests, while parts that were read are sent from the page
 cache. S3 checks each part's CRC32 and at the end that of the whole object; the SHA-256 must be the
-known one, or the upload is aborted. Parts that an earlier process has sent are kept if S3's
-checksum of them is that of the file. Memory does not grow with the file: bodies are read as sent.
+known one, or the upload is aborted. Whatever else fails, what was sent is kept for the next try:
+parts are kept if S3's checksum of them is that of the file. Memory does not grow with the file:
+bodies are read as sent.
 Source: Amazon S3 User Guide, "Checking object integrity" (full object checksums of multipart
 uploads are CRCs) and "Multipart upload limits".
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import threading
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, Stored
+from imagenet_etl.aws.s3_spans import Digests, Span, part_size
 from imagenet_etl.aws.s3_unfinished import Noted, Part, abort, parts_of
-from imagenet_etl.aws.s3_upload import MIB, TAKEN, Bodies, Sending, changed
-from imagenet_etl.errors import CloudUnavailable, KeyExists, TerminalError
+from imagenet_etl.aws.s3_upload import CONFLICT, MISMATCH, TAKEN, Bodies, Sending, changed
+from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
+from imagenet_etl.files import digest_of
 
-_MAX_PARTS = 10_000
+_TRIES = 3
 _GONE = "NoSuchUpload"
-_BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Span:
-    """One part of the file: its number from 1, where it begins, its bytes and its digests."""
-
-    number: int
-    start: int
-    size: int
-    crc32: str
-    md5: str
-
-    def is_held_as(self, part: Part | None) -> bool:
-        """Return whether S3 holds just these bytes, by its CRC32 or, if it has none, its MD5."""
-        if part is None or part.size != self.size:
-            return False
-        return part.crc32 == self.crc32 if part.crc32 else part.etag.strip('"') == self.md5
-
-
-class _Digests:
-    """SHA-256 and CRC32 over the whole file, taken as its spans are read."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-        self._crc = 0
-
-    @property
-    def crc32(self) -> str:
-        return _base64(self._crc)
-
-    def spans(self, file: LocalFile, part_bytes: int, *, with_md5: bool) -> Iterator[Span]:
-        """Yield the parts of a file in order.
-
-        Raises:
-            DatasetDamaged: It has another size than it had.
-        """
-        with file.path.open("rb", buffering=0) as source:
-            for number, start in enumerate(range(0, file.size, part_bytes), 1):
-                size = min(part_bytes, file.size - start)
-                crc, md5, left = 0, hashlib.md5(usedforsecurity=False), size
-                while left:
-                    block = source.read(min(_BLOCK_BYTES, left))
-                    if not block:
-                        raise changed(file)
-                    self.sha256.update(block)
-                    self._crc = zlib.crc32(block, self._crc)
-                    crc = zlib.crc32(block, crc)
-                    if with_md5:
-                        md5.update(block)
-                    left -= len(block)
-                yield Span(number, start, size, _base64(crc), md5.hexdigest() if with_md5 else "")
-            if source.read(1):
-                raise changed(file)
-
-
-def part_size(size: int, least: int) -> int:
-    """Return the bytes of a part: ``least``, or more MiB where 10,000 parts would not do."""
-    needed = -(-size // _MAX_PARTS)
-    return least if needed <= least else -(-needed // MIB) * MIB
+_LOST = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", *MISMATCH)
 
 
 class MultipartUpload:
@@ -110,33 +50,47 @@ class MultipartUpload:
     def run(self) -> Stored:
         """Send what is missing, complete the upload, and return what S3 then has.
 
-        What can be gone on with stays when this fails for the moment; else it is aborted.
+        What was sent is kept for the next try, unless it can never become this object.
 
         Raises:
-            KeyExists: The key is taken; nothing was changed.
+            KeyExists: The key is taken, or somebody else has just tried; nothing was changed.
             DatasetDamaged: The file is no longer what its digest says; no object was made.
             BackupConflict, CloudError, CloudUnavailable: S3 refuses or fails.
         """
+        # The plan may be hours old, and a refusal after the last part costs a terabyte.
+        if self._bucket.head(self._file.key) is not None:
+            self._give_up(self._noted.get(self._uri))
+            raise KeyExists(f"{self._uri} exists already")
         upload, held = self._begin()
         try:
             crc32 = self._send_and_complete(upload, held)
-        except (TerminalError, ClientError) as error:
-            abort(self._bucket, self._file.key, upload)
-            self._noted.forget(self._uri)
-            if isinstance(error, ClientError):
-                raise KeyExists(f"{self._uri} exists already") from error
+        except (DatasetDamaged, KeyExists, _PartsLost):
+            self._give_up(upload)
             raise
         self._noted.forget(self._uri)
         return self._bucket.check(self._file, {"ChecksumCRC32": crc32})
 
-    def _begin(self) -> tuple[str, dict[int, Part]]:
-        """Return the id of the upload to go on with and the parts it has, or of a new one."""
-        upload = self._noted.get(self._uri)
-        held = parts_of(self._bucket, self._file.key, upload)[0] if upload else {}
-        if held:
-            return upload, held
+    def _give_up(self, upload: str) -> None:
         if upload:
             abort(self._bucket, self._file.key, upload)
+        self._noted.forget(self._uri)
+
+    def _begin(self) -> tuple[str, dict[int, Part]]:
+        """Return the id of the upload to go on with and the parts it has, or of a new one.
+
+        An upload keeps what it was begun with: another content, part size, key or class needs
+        another upload.
+        """
+        part_bytes = part_size(self._file.size, self._sending.part_bytes)
+        content = digest_of(
+            [self._file.sha256, self._file.size, part_bytes, dict(self._sending.options)]
+        )
+        if upload := self._noted.get(self._uri):
+            is_same = self._noted.content(self._uri) == content
+            held = parts_of(self._bucket, self._file.key, upload)[0] if is_same else {}
+            if held:
+                return upload, held
+            self._give_up(upload)
         with typed_aws_errors("CreateMultipartUpload", self._bucket.uri):
             reply = self._bucket.client.create_multipart_upload(
                 **self._target,
@@ -145,11 +99,11 @@ class MultipartUpload:
                 ChecksumType="FULL_OBJECT",
                 **self._sending.options,
             )
-        self._noted.put(self._uri, reply["UploadId"])
+        self._noted.put(self._uri, reply["UploadId"], content)
         return reply["UploadId"], {}
 
     def _send_and_complete(self, upload: str, held: dict[int, Part]) -> str:
-        digests, parts = _Digests(), {}
+        digests, parts = Digests(), {}
         size = part_size(self._file.size, self._sending.part_bytes)
         with_md5 = any(not part.crc32 for part in held.values())
         for span, etag in self._sent(upload, held, digests, size, with_md5):
@@ -158,21 +112,38 @@ class MultipartUpload:
             }  # fmt: skip
         if digests.sha256.hexdigest() != self._file.sha256:
             raise changed(self._file)
-        # A repeated call whose first reply was lost finds the key taken, or the upload gone.
-        with self._typed("CompleteMultipartUpload", passing=(*TAKEN, _GONE)):
-            self._bucket.client.complete_multipart_upload(
-                **self._target,
-                UploadId=upload,
-                MultipartUpload={"Parts": [parts[number] for number in sorted(parts)]},
-                ChecksumCRC32=digests.crc32,
-                ChecksumType="FULL_OBJECT",
-                MpuObjectSize=self._file.size,
-                IfNoneMatch="*",
-            )
+        request = {
+            **self._target,
+            "UploadId": upload,
+            "MultipartUpload": {"Parts": [parts[number] for number in sorted(parts)]},
+            "ChecksumCRC32": digests.crc32,
+            "ChecksumType": "FULL_OBJECT",
+            "MpuObjectSize": self._file.size,
+            "IfNoneMatch": "*",
+        }
+        self._complete(request)
         return digests.crc32
 
+    def _complete(self, request: dict[str, Any]) -> None:
+        try:
+            with typed_aws_errors(
+                "CompleteMultipartUpload", self._bucket.uri,
+                passing=(*TAKEN, *CONFLICT, *_LOST, _GONE),
+            ):  # fmt: skip
+                self._bucket.client.complete_multipart_upload(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _LOST:
+                raise _PartsLost(
+                    f"S3 cannot make {self._uri} of the parts that it was sent",
+                    found=error.response["Error"]["Code"],
+                    remedy="Run again: all of it will be sent anew",
+                ) from error
+            # After a conflict S3 wants a new upload. A repeated call whose first reply was lost
+            # finds the key taken, or the upload gone.
+            raise KeyExists(f"{self._uri} exists already, or is being written") from error
+
     def _sent(
-        self, upload: str, held: dict[int, Part], digests: _Digests, size: int, with_md5: bool
+        self, upload: str, held: dict[int, Part], digests: Digests, size: int, with_md5: bool
     ) -> Iterator[tuple[Span, str]]:
         """Send every span that S3 does not hold; yield each with its ETag."""
         # Reading runs ahead of sending by one part for each connection, not by the whole file.
@@ -181,6 +152,7 @@ class MultipartUpload:
         with ThreadPoolExecutor(self._sending.connections) as pool:
             try:
                 for span in digests.spans(self._file, size, with_md5=with_md5):
+                    self._bodies.check()
                     part = held.get(span.number)
                     if part is not None and span.is_held_as(part):
                         self.resumed += 1
@@ -202,38 +174,42 @@ class MultipartUpload:
                 raise
 
     def _send(self, upload: str, span: Span) -> str:
-        body = self._bodies.of(self._file.path, span.start, span.size)
-        try:
-            with self._typed("UploadPart"):
-                reply = self._bucket.client.upload_part(
-                    **self._target,
-                    UploadId=upload,
-                    PartNumber=span.number,
-                    Body=body,
-                    ChecksumCRC32=span.crc32,
-                )
-        finally:
-            if not isinstance(body, bytes):
-                body.close()
-        self._sending.sent(span.size)
-        etag: str = reply["ETag"]
-        return etag
+        """Send one part, again if it was damaged on its way; return its ETag."""
+        for _ in range(_TRIES):
+            body = self._bodies.of(self._file.path, span.start, span.size)
+            try:
+                with typed_aws_errors("UploadPart", self._bucket.uri, passing=(*MISMATCH, _GONE)):
+                    reply = self._bucket.client.upload_part(
+                        **self._target,
+                        UploadId=upload,
+                        PartNumber=span.number,
+                        Body=body,
+                        ChecksumCRC32=span.crc32,
+                    )
+            except ClientError as error:
+                if error.response["Error"]["Code"] == _GONE:
+                    raise self._is_gone() from error
+                continue
+            finally:
+                if not isinstance(body, bytes):
+                    body.close()
+            self._sending.sent(span.size)
+            etag: str = reply["ETag"]
+            return etag
+        raise CloudUnavailable(
+            f"UploadPart on {self._bucket.uri}: part {span.number} of {self._file.key} arrives "
+            f"damaged, {_TRIES} times",
+            remedy="Run again; a file that was changed meanwhile is found then",
+        )
 
-    @contextmanager
-    def _typed(self, action: str, passing: tuple[str, ...] = ()) -> Iterator[None]:
-        """Type errors; an upload that somebody aborted can be begun anew."""
-        try:
-            with typed_aws_errors(action, self._bucket.uri, passing=(*passing, _GONE)):
-                yield
-        except ClientError as error:
-            if error.response["Error"]["Code"] in passing:
-                raise
-            self._noted.forget(self._uri)
-            raise CloudUnavailable(
-                f"{action} on {self._bucket.uri}: the upload of {self._file.key} is gone",
-                remedy="Run again; does a lifecycle rule or another backup abort uploads?",
-            ) from error
+    def _is_gone(self) -> CloudUnavailable:
+        """Return the error for an upload that somebody aborted; it can be begun anew."""
+        self._noted.forget(self._uri)
+        return CloudUnavailable(
+            f"UploadPart on {self._bucket.uri}: the upload of {self._file.key} is gone",
+            remedy="Run again; does a lifecycle rule or another backup abort uploads?",
+        )
 
 
-def _base64(crc: int) -> str:
-    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+class _PartsLost(CloudUnavailable):
+    """S3 does not have the parts that it acknowledged, or not as they were."""

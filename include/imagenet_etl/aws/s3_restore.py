@@ -7,7 +7,9 @@ was killed has brought stays there, and is kept by the next one if it is still r
 
 from __future__ import annotations
 
+import glob
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +17,16 @@ from typing import Any
 from imagenet_etl.aws.s3_catalog import read_catalog
 from imagenet_etl.aws.s3_restore_bring import Bringing
 from imagenet_etl.aws.s3_restore_file import Restorer
-from imagenet_etl.aws.s3_restore_source import BackedUpVersion, read_backed_up
+from imagenet_etl.aws.s3_restore_source import BackedUpVersion, loose_files, read_backed_up
 from imagenet_etl.build import Build
-from imagenet_etl.check.loose import total_bytes
+from imagenet_etl.check.loose import check_nothing_else, total_bytes
 from imagenet_etl.check.tree import Tree
 from imagenet_etl.datastore.catalog import Catalog, Entry
 from imagenet_etl.datastore.disk import update_registry
 from imagenet_etl.download.retry import Patience
-from imagenet_etl.errors import KeyExists, VersionConflict
+from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import make_folders, typed_os_errors
-from imagenet_etl.manifest import MANIFEST
+from imagenet_etl.manifest import MANIFEST, ManifestFile
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.records.loose import loose_files_intact
 
@@ -61,24 +63,26 @@ def is_restored(build: Build, backed_up: BackedUpVersion) -> bool:
 
     Raises:
         VersionConflict: Something else bears its name.
+        DatasetDamaged: A file of it is missing, has another size or is none of its own.
     """
     storage, manifest = build.storage, backed_up.manifest
     final = f"{build.published}/{manifest.version}"
     found = storage.read(f"{final}/{MANIFEST}")
     if found is None and next(iter(storage.list(final)), None) is None:
         return False
-    lacking = found != backed_up.encoded or any(
-        (stat := storage.stat(f"{final}/{file.name}")) is None or stat.size != file.size
-        for file in manifest.files
-    )
-    if lacking or not loose_files_intact(build, _receipt(backed_up, final)):
-        other = found is not None and found != backed_up.encoded
+    if found != backed_up.encoded:
         raise VersionConflict(
             f"{storage.url}/{final} is not what the backup holds under that name",
-            expected=f"manifest {backed_up.sha256[:12]} and the files that it names",
-            found="another manifest" if other else "files missing or of other sizes",
+            expected=f"manifest {backed_up.sha256[:12]}",
+            found="no manifest" if found is None else "another manifest",
             remedy="Move the folder away and restore again, or restore to another data folder",
         )
+    try:
+        _check_names_and_sizes(build, backed_up, Tree(storage, final))
+    except DatasetDamaged as error:
+        folder = storage.local_path(final)
+        error.remedy = f"Remove the folder {folder} and restore again: it is never mended in place"
+        raise
     return True
 
 
@@ -102,6 +106,7 @@ def restore_version(
 
     Raises:
         VersionConflict: Something else bears its name.
+        DatasetDamaged: It is there, and a file of it is missing or damaged.
         BackupIncomplete, ChecksumMismatch: An object is missing, or is not what it was.
         NotEnoughSpace: There is no room for it.
         CloudError, CloudUnavailable, SourceUnavailable: S3 refuses or fails.
@@ -110,6 +115,7 @@ def restore_version(
     path = str(build.storage.local_path(final))
     staged = f"{build.work}/restore/{backed_up.manifest.version}-{backed_up.sha256[:12]}"
     with typed_os_errors(build.storage.url):
+        _sweep(build, backed_up.manifest.version, staged)
         if is_restored(build, backed_up):
             _enter(build, backed_up, final)
             build.storage.delete(staged)
@@ -135,10 +141,42 @@ def restore_version(
     return Restored(path, done.files, done.fetched_bytes, done.kept_bytes)
 
 
-def _receipt(backed_up: BackedUpVersion, base: str) -> Receipt:
-    """Return what tells the loose formats' own files, as a stage's receipt would."""
+def _check_names_and_sizes(build: Build, backed_up: BackedUpVersion, tree: Tree) -> None:
+    """Refuse a version that lacks a file, or whose loose files are not just those of its tables.
+
+    Raises:
+        DatasetDamaged: It names the first one.
+    """
+    for file in backed_up.manifest.files:
+        _check_size(tree, file)
     files = tuple(Output(f.name, f.size, f.sha256) for f in backed_up.manifest.files)
-    return Receipt("verify", "", base, files, backed_up.manifest.counts)
+    receipt = Receipt("verify", "", tree.base, files, backed_up.manifest.counts)
+    if not loose_files_intact(build, receipt):
+        # Which one it is takes a look at each of them.
+        for file in loose_files(tree, backed_up.loose):
+            _check_size(tree, file)
+        check_nothing_else(tree, backed_up.manifest, backed_up.loose)
+
+
+def _check_size(tree: Tree, file: ManifestFile) -> None:
+    stat = tree.storage.stat(tree.key(file.name))
+    if stat is None or stat.size != file.size:
+        found = "nothing" if stat is None else f"{stat.size:,} bytes"
+        raise tree.damaged(file.name, f"{file.size:,} bytes", found)
+
+
+def _sweep(build: Build, version: str, staged: str) -> None:
+    """Remove what killed restores have brought of other manifests of the version.
+
+    Only of this very version, since its lock says nothing of the restores of others.
+    """
+    folder = build.storage.local_path(f"{build.work}/restore")
+    assert folder is not None
+    for path in sorted(folder.glob(f"{glob.escape(version)}-*")):
+        key = f"{build.work}/restore/{path.name}"
+        if key != staged and re.fullmatch("[0-9a-f]{12}", path.name[len(version) + 1 :]):
+            log.info("restore: %s is of another manifest and removed", path)
+            build.storage.delete(key)
 
 
 def _enter(build: Build, backed_up: BackedUpVersion, final: str) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
 from imagenet_etl.aws.s3_restore_file import Restorer
-from imagenet_etl.aws.s3_restore_source import BackedUpVersion
+from imagenet_etl.aws.s3_restore_source import BackedUpVersion, loose_files
 from imagenet_etl.build import Build
 from imagenet_etl.check.loose import check_nothing_else, total_bytes
 from imagenet_etl.check.tree import Tree
 from imagenet_etl.manifest import MANIFEST, ManifestFile
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.records.formats import loose_table
-from imagenet_etl.storage.base import checked_key
-from imagenet_etl.tables import open_parquet
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Bringing:
             if loose:
                 self._check_space(size + loose, manifest.counts["packed"])
             self._bring((f for f in manifest.files if f.name not in tables), meter)
-            self._bring(self._loose_files(), meter)
+            self._bring(loose_files(self._tree, self._backed_up.loose), meter)
         check_nothing_else(self._tree, manifest, self._backed_up.loose)
         build.storage.put(self._tree.key(MANIFEST), self._backed_up.encoded)
         return Brought(self._files + 1, self._fetched, self._kept)
@@ -64,15 +62,6 @@ class Bringing:
         """Refuse early, counting what an earlier restore has brought as room."""
         there = sum(stat.size for _, stat in self._build.storage.list(self._tree.base))
         self._build.storage.check_space(max(0, size - there), files)
-
-    def _loose_files(self) -> Iterator[ManifestFile]:
-        for name in self._backed_up.loose:
-            key = self._tree.key(loose_table(name))
-            with open_parquet(self._build.storage, key) as table:
-                for batch in table.iter_batches():
-                    for row in batch.to_pylist():
-                        file = checked_key(f"{name}/{row['name']}")
-                        yield ManifestFile(file, row["size"], row["sha256"])
 
     def _bring(self, files: Iterable[ManifestFile], meter: Meter) -> None:
         """Bring files: small ones side by side, a large one in several ranges at once."""

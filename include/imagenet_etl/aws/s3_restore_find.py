@@ -105,13 +105,14 @@ def archives_held(client: Any, place: BackupPlace) -> list[str]:
     Raises:
         CloudError, CloudUnavailable: S3 refuses or fails.
     """
-    prefix = place.archives
+    prefix, names = place.archives, set()
     pages = client.get_paginator("list_objects_v2")
-    found = []
     with typed_aws_errors("ListObjectsV2", f"s3://{place.bucket}"):
-        for page in pages.paginate(Bucket=place.bucket, Prefix=prefix, Delimiter="/"):
-            found += [item["Key"][len(prefix) :] for item in page.get("Contents", ())]
-    return sorted(name.removesuffix(MARK) for name in found if name.endswith(MARK))
+        for page in pages.paginate(Bucket=place.bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                if item["Key"].endswith(MARK):
+                    names.add(item["Key"][len(prefix) :].partition("/")[0])
+    return sorted(names)
 
 
 def _folders(client: Any, bucket: str, below: str) -> list[str]:

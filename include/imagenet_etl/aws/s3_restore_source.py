@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.aws.s3_restore_file import read_small
 from imagenet_etl.build import Build
+from imagenet_etl.check.tree import Tree
 from imagenet_etl.errors import BackupIncomplete
-from imagenet_etl.manifest import MANIFEST, Manifest, parse_manifest
-from imagenet_etl.records.formats import LOOSE_FORMATS
+from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest
+from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
 from imagenet_etl.storage.base import checked_key
+from imagenet_etl.tables import open_parquet
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,13 @@ def read_backed_up(build: Build, version: str) -> BackedUpVersion:
     for file in manifest.files:
         checked_key(file.name)
     return BackedUpVersion(place, manifest, found.data, found.modified)
+
+
+def loose_files(tree: Tree, formats: Iterable[str]) -> Iterator[ManifestFile]:
+    """Yield the files that the tables of loose formats list, with the format before their names."""
+    for name in formats:
+        with open_parquet(tree.storage, tree.key(loose_table(name))) as table:
+            for batch in table.iter_batches():
+                for row in batch.to_pylist():
+                    file = checked_key(f"{name}/{row['name']}")
+                    yield ManifestFile(file, row["size"], row["sha256"])

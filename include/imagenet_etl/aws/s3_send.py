@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
-import posixpath
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from imagenet_etl import leases
-from imagenet_etl.aws.s3_bucket import Bucket, Listed, LocalFile, encryption_options
+from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, encryption_options
+from imagenet_etl.aws.s3_ledger import Seen, seen
 from imagenet_etl.aws.s3_marks import write_mark
 from imagenet_etl.aws.s3_multipart import MultipartUpload
-from imagenet_etl.aws.s3_plan import BackupPlan, in_parallel
+from imagenet_etl.aws.s3_parallel import in_parallel
+from imagenet_etl.aws.s3_plan import INDEX, BackupPlan, GroupPlan, batches, in_parallel_rows
+from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_unfinished import Noted, abort_abandoned
 from imagenet_etl.aws.s3_upload import Bodies, Sending, put_file
 from imagenet_etl.build import Build
-from imagenet_etl.errors import AlreadyRunning, CloudUnavailable, KeyExists
+from imagenet_etl.errors import AlreadyRunning, BackupConflict, CloudUnavailable, KeyExists
 
 _LISTED_ABOVE = 1000
 """More files than a page of a listing holds are not asked about one by one."""
 
+_LARGE_AT_ONCE = 4
+"""The tail of one large file is sent beside the next ones; they share the connections."""
+
 
 @dataclass
 class Sent:
-    """What became of a backup: objects made, their bytes, parts and uploads of earlier tries."""
+    """What became of a backup: objects made, their bytes, parts and uploads of earlier tries.
+
+    Attributes:
+        files: Objects made.
+        bytes: Their size.
+        taken: Files whose key was taken meanwhile, by the same content; perhaps by our own first
+            try, whose reply was lost.
+        resumed_parts: Parts that were there.
+        aborted_uploads: Uploads that nobody went on with.
+    """
 
     files: int = 0
     bytes: int = 0
+    taken: int = 0
     resumed_parts: int = 0
     aborted_uploads: int = 0
 
 
 class Sender:
-    """Sends the files of one plan."""
+    """Sends the files of one plan.
 
-    def __init__(self, build: Build, bucket: Bucket, plan: BackupPlan, sending: Sending) -> None:
+    Args:
+        build: The run.
+        bucket: Where to.
+        plan: What to send.
+        sending: How.
+        check_wanted: Called before a version's commit mark; raises if the version is being removed.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        bucket: Bucket,
+        plan: BackupPlan,
+        sending: Sending,
+        check_wanted: Callable[[], object],
+    ) -> None:
         self.sent = Sent()
+        self._check_wanted = check_wanted
         self._build, self._bucket, self._plan, self._sending = build, bucket, plan, sending
         self._bodies = Bodies(sending.mib_per_s)
         self._noted = Noted(build.storage, f"{build.work}/s3_uploads")
         self._etags: dict[str, str] = {}
-        self._keys = {file.key for file in plan.send}
         self._guard = threading.Lock()
 
     def run(self) -> None:
@@ -52,81 +82,105 @@ class Sender:
             CloudUnavailable: S3 fails beyond the client's retries; the next run goes on.
         """
         self._abort_abandoned()
+        for work in self._plan.groups:
+            work.ledger.keep()
         try:
-            with self._alone():
-                self._send_archives()
-            self._send_all(self._lacking(self._plan.contents.index))
-            self._send_all(self._lacking(self._plan.contents.version))
+            for work in self._plan.groups:
+                self._send_kind(work)
         except BaseException as error:
             self._bodies.stop(error)
             raise
-        finally:
-            self._plan.ledger.keep()
 
-    def _send_archives(self) -> None:
-        self._send_all(self._lacking(file for file, _ in self._plan.contents.archives))
+    def _send_kind(self, work: GroupPlan) -> None:
+        if work.group.name == "archives":
+            with self._alone():
+                self._send_group(work)
+                self._write_marks()
+        elif work.group.name == "index":
+            try:
+                self._send_group(work)
+            except BackupConflict as error:
+                self._plan.contents.left_out[INDEX] = str(error)
+        else:
+            self._send_group(work)
+
+    def _write_marks(self) -> None:
+        options = encryption_options(self._build.settings)
         for mark in self._plan.marks:
             self._build.check_owner()
-            options = encryption_options(self._build.settings)
             write_mark(self._bucket.client, self._plan.contents.place, mark, options)
 
-    def _lacking(self, files: Iterable[LocalFile]) -> list[LocalFile]:
-        return [file for file in files if file.key in self._keys]
-
-    def _send_all(self, files: list[LocalFile]) -> None:
-        """Send files, the commit mark among them when all others are there."""
-        above = self._sending.multipart_above
-        small = [f for f in files if f.size <= above and not f.is_mark]
-        in_parallel(small, self._sending.connections, self._put)
-        self._verify(small)
-        for file in files:
-            if file.size > above and not file.is_mark:
-                self._send(file)
-        for mark in (file for file in files if file.is_mark):
+    def _send_group(self, work: GroupPlan) -> None:
+        """Send the files of a group batch by batch, and the commit mark when all are there."""
+        for files in batches(work.send()):
+            rows: dict[str, Seen] = {}
+            try:
+                self._send_batch(files, work.group.prefix, rows)
+            finally:
+                work.ledger.add(list(rows.items()))
+        if work.lacks_mark and work.group.mark is not None:
             self._build.check_owner()
-            self._send(mark)
+            if work.group.name == "version":
+                self._check_wanted()
+            self._send_batch([work.group.mark], work.group.prefix, {})
+
+    def _send_batch(self, files: list[LocalFile], prefix: str, rows: dict[str, Seen]) -> None:
+        """Send some files; what S3 was seen to have is added to ``rows``."""
+        above, threads = self._sending.multipart_above, self._sending.connections
+        small = [file for file in files if file.size <= above]
+        large = [file for file in files if file.size > above]
+        in_parallel(small, threads, self._put, self._bodies.stop)
+        self._verify(small, prefix, rows)
+        at_once = min(len(large), _LARGE_AT_ONCE, threads)
+        if not at_once:
+            return
+        sending = replace(self._sending, connections=threads // at_once)
+
+        def send(file: LocalFile) -> None:
+            rows[file.key] = self._upload(file, sending)
+
+        in_parallel(large, at_once, send, self._bodies.stop)
 
     def _put(self, file: LocalFile) -> None:
-        etag = ""
-        with suppress(KeyExists):  # another run was faster, or our first try, whose reply was lost
+        try:
             etag = put_file(self._bucket, file, self._sending, self._bodies)
+        except KeyExists:
+            self._count_taken()
+            return
         self._etags[file.key] = etag.strip('"')
         self._count(file)
 
-    def _verify(self, files: list[LocalFile]) -> None:
+    def _verify(self, files: list[LocalFile], prefix: str, rows: dict[str, Seen]) -> None:
         """See that S3 has what was put: by HEAD, or very many by a listing of size and ETag.
 
         The ETag is that of the reply to the PUT, whose SHA-256 S3 has checked. Where the listing
         shows another, or there was no reply, a HEAD decides.
         """
-        listed: dict[str, Listed] = {}
-        if len(files) > _LISTED_ABOVE:
-            listed = self._bucket.listing(posixpath.commonpath([file.key for file in files]))
+        is_listed = len(files) > _LISTED_ABOVE
+        # Just before the first key: what lies between has the same beginning.
+        after = files[0].key[:-1] if is_listed else ""
+        there = LinedUp(self._bucket.listing(prefix, after) if is_listed else iter(()))
         unsure = []
         for file in files:
-            etag = self._etags.pop(file.key)
-            if etag and listed.get(file.key) == (file.size, etag):
-                self._plan.ledger.note(file, etag)
+            etag = self._etags.pop(file.key, "")
+            if etag and there.get(file.key) == (file.size, etag):
+                key, row = seen(file, etag)
+                rows[key] = row
             else:
                 unsure.append(file)
-        in_parallel(unsure, self._sending.connections, self._check)
+        rows |= in_parallel_rows(self._bucket, unsure, self._sending.connections)
 
-    def _check(self, file: LocalFile) -> None:
-        self._plan.ledger.note(file, self._bucket.check(file).etag)
-
-    def _send(self, file: LocalFile) -> None:
-        """Send one file and look at it."""
-        if file.size <= self._sending.multipart_above:
-            self._put(file)
-            self._verify([file])
-            return
-        upload = MultipartUpload(self._bucket, file, self._sending, self._bodies, self._noted)
+    def _upload(self, file: LocalFile, sending: Sending) -> Seen:
+        """Send one large file, and return what S3 then has."""
+        upload = MultipartUpload(self._bucket, file, sending, self._bodies, self._noted)
         try:
             stored = upload.run()
         except KeyExists:
             stored = self._bucket.check(file)
-        self._plan.ledger.note(file, stored.etag)
-        self._count(file, upload.resumed)
+            self._count_taken()
+        else:
+            self._count(file, upload.resumed)
+        return seen(file, stored.etag)[1]
 
     def _count(self, file: LocalFile, resumed: int = 0) -> None:
         with self._guard:
@@ -134,12 +188,16 @@ class Sender:
             self.sent.bytes += file.size
             self.sent.resumed_parts += resumed
 
+    def _count_taken(self) -> None:
+        with self._guard:
+            self.sent.taken += 1
+
     def _abort_abandoned(self) -> None:
-        wanted = {file.key for file in self._plan.send if file.size > self._sending.multipart_above}
+        def wanted(key: str) -> bool:
+            return any(file.key == key for file in self._plan.send())
+
         prefix = f"{self._plan.contents.place.root}/"
-        self.sent.aborted_uploads = abort_abandoned(
-            self._bucket, prefix, self._noted, wanted.__contains__
-        )
+        self.sent.aborted_uploads = abort_abandoned(self._bucket, prefix, self._noted, wanted)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -148,9 +206,6 @@ class Sender:
         Raises:
             CloudUnavailable: Another run backs them up; later they will be there.
         """
-        if not self._plan.contents.archives:
-            yield
-            return
         storage, key = self._build.storage, f"{self._build.work}/locks/backup-archives"
         try:
             lease = leases.acquire(storage, key, self._build.owner)

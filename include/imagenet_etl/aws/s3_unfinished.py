@@ -10,6 +10,7 @@ Source: Amazon S3 API Reference, ListMultipartUploads and ListParts.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket
+from imagenet_etl.errors import EtlError
 from imagenet_etl.files import digest_of, pretty_json
 from imagenet_etl.storage import Storage
+
+log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0
 GONE = ("NoSuchUpload", "404")
@@ -48,18 +52,27 @@ class Noted:
 
     def get(self, uri: str) -> str:
         """Return the id of the upload that was begun for an object; empty for none."""
-        try:
-            return str(json.loads(self._storage.read(self._key(uri)) or b"{}").get("upload", ""))
-        except (ValueError, AttributeError):
-            return ""
+        return self._read(uri).get("upload", "")
 
-    def put(self, uri: str, upload: str) -> None:
-        """Note an upload before its first part is sent."""
-        self._storage.put(self._key(uri), pretty_json({"uri": uri, "upload": upload}))
+    def content(self, uri: str) -> str:
+        """Return what the upload that was begun is of, as ``put`` was told."""
+        return self._read(uri).get("content", "")
+
+    def put(self, uri: str, upload: str, content: str) -> None:
+        """Note an upload before its first part is sent, and a digest of what it is of."""
+        fields = {"uri": uri, "upload": upload, "content": content}
+        self._storage.put(self._key(uri), pretty_json(fields))
 
     def forget(self, uri: str) -> None:
         """Forget an upload that was completed or aborted."""
         self._storage.delete(self._key(uri))
+
+    def _read(self, uri: str) -> dict[str, str]:
+        try:
+            fields = json.loads(self._storage.read(self._key(uri)) or b"{}")
+        except ValueError:
+            return {}
+        return fields if isinstance(fields, dict) else {}
 
 
 def unfinished(bucket: Bucket, prefix: str) -> Iterator[tuple[str, str, float]]:
@@ -94,14 +107,21 @@ def parts_of(bucket: Bucket, key: str, upload: str) -> tuple[dict[int, Part], fl
     return parts, last
 
 
-def abort(bucket: Bucket, key: str, upload: str) -> None:
-    """Abort an upload; one that is gone already is fine."""
+def abort(bucket: Bucket, key: str, upload: str) -> bool:
+    """Abort an upload; return whether it is gone.
+
+    That it cannot be aborted is only told: what the caller does next, or raises, counts more.
+    """
     request: dict[str, Any] = {"Bucket": bucket.name, "Key": key, "UploadId": upload}
     try:
         with typed_aws_errors("AbortMultipartUpload", bucket.uri, passing=GONE):
             bucket.client.abort_multipart_upload(**request)
     except ClientError:
-        return
+        return True
+    except EtlError as error:
+        log.warning("%s/%s: an unfinished upload stays: %s", bucket.uri, key, error)
+        return False
+    return True
 
 
 def abort_abandoned(
@@ -128,8 +148,7 @@ def abort_abandoned(
             continue
         if now() - max(begun, parts_of(bucket, key, upload)[1]) < IDLE_S:
             continue
-        abort(bucket, key, upload)
+        aborted += abort(bucket, key, upload)
         if is_ours:
             noted.forget(uri)
-        aborted += 1
     return aborted

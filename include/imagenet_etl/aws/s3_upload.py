@@ -8,6 +8,7 @@ Source: Amazon S3 API Reference, PutObject; Amazon S3 User Guide, "Checking obje
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,14 @@ from s3transfer.utils import ReadFileChunk
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
-from imagenet_etl.errors import DatasetDamaged, KeyExists
+from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
 
 MIB = 1 << 20
 _IN_MEMORY = MIB
+_CONFLICT_WAITS_S = (0.1, 0.5, 2.0)
 TAKEN = ("412", "PreconditionFailed")
-_MISMATCH = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
+CONFLICT = ("409", "ConditionalRequestConflict", "OperationAborted")
+MISMATCH = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Sending:
     mib_per_s: float = 0
     multipart_above: int = 64 * MIB
     part_bytes: int = 32 * MIB
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     sent: Callable[[int], object] = lambda _size: None
 
 
@@ -71,8 +74,17 @@ class Bodies:
         return ReadFileChunk(limited, size, start + size)
 
     def stop(self, error: BaseException) -> None:
-        """Let nobody wait for bandwidth any more."""
+        """Let nobody wait for bandwidth any more, nor begin another part."""
         self._coordinator.set_exception(error)
+
+    def check(self) -> None:
+        """Raise if what is sent beside this has failed.
+
+        Raises:
+            CloudUnavailable: It has.
+        """
+        if self._coordinator.exception is not None:
+            raise CloudUnavailable("the backup is being ended, since another file has failed")
 
 
 def _read(file: Any, start: int, size: int) -> bytes:
@@ -92,29 +104,42 @@ def put_file(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) 
         DatasetDamaged: The file is no longer what its digest says; S3 has not taken it.
         CloudError, CloudUnavailable: S3 refuses or fails.
     """
-    checksum = base64.b64encode(bytes.fromhex(file.sha256)).decode()
     if file.path.stat().st_size != file.size:
         raise changed(file)
+    for wait_s in (*_CONFLICT_WAITS_S, None):
+        # A conflict is another writer's request under way: S3 asks to try again.
+        passing = (*TAKEN, *MISMATCH, *(CONFLICT if wait_s is not None else ()))
+        try:
+            with typed_aws_errors("PutObject", bucket.uri, passing=passing):
+                etag = _put(bucket, file, sending, bodies)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in MISMATCH:
+                raise changed(file) from error
+            if code in TAKEN:
+                raise KeyExists(f"{bucket.uri}/{file.key} exists already") from error
+            time.sleep(wait_s or 0)
+            continue
+        break
+    sending.sent(file.size)
+    return etag
+
+
+def _put(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) -> str:
     body = bodies.of(file.path, 0, file.size)
     try:
-        with typed_aws_errors("PutObject", bucket.uri, passing=(*TAKEN, *_MISMATCH)):
-            reply = bucket.client.put_object(
-                Bucket=bucket.name,
-                Key=file.key,
-                Body=body,
-                ChecksumSHA256=checksum,
-                Metadata={"sha256": file.sha256},
-                IfNoneMatch="*",
-                **sending.options,
-            )
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _MISMATCH:
-            raise changed(file) from error
-        raise KeyExists(f"{bucket.uri}/{file.key} exists already") from error
+        reply = bucket.client.put_object(
+            Bucket=bucket.name,
+            Key=file.key,
+            Body=body,
+            ChecksumSHA256=base64.b64encode(bytes.fromhex(file.sha256)).decode(),
+            Metadata={"sha256": file.sha256},
+            IfNoneMatch="*",
+            **sending.options,
+        )
     finally:
         if not isinstance(body, bytes):
             body.close()
-    sending.sent(file.size)
     etag: str = reply["ETag"]
     return etag
 

@@ -5,12 +5,15 @@ Source: s3transfer's ``TransferManager``, which hooks in the same way.
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from s3transfer.utils import signal_not_transferring, signal_transferring
+
+_SMALL_BYTES = 1 << 20
 
 
 class Watch:
@@ -26,18 +29,29 @@ class Watch:
             self.retries += parsed.get("ResponseMetadata", {}).get("RetryAttempts", 0)
 
 
+def send_at_once(params: dict[str, Any], **_: object) -> None:
+    """Leave ``Expect: 100-continue`` out where the body costs no more than the wait for a reply."""
+    body = params.get("body")
+    if isinstance(body, io.BytesIO) and body.getbuffer().nbytes <= _SMALL_BYTES:
+        params["headers"].pop("Expect", None)
+
+
 @contextmanager
 def watched(client: Any) -> Iterator[Watch]:
-    """Count retries, and tell limited bodies when they are sent and when only hashed."""
+    """Count retries, tell limited bodies when they are sent, and send small ones at once."""
     events, watch = client.meta.events, Watch()
     # An id of its own each time: two backups may share a client.
-    ids = [f"imagenet-etl-{what}-{id(watch)}" for what in ("retries", "hashing", "sending")]
+    ids = [
+        f"imagenet-etl-{what}-{id(watch)}" for what in ("retries", "hashing", "sending", "small")
+    ]
     events.register("after-call.s3", watch.note, unique_id=ids[0])
     events.register_first("request-created.s3", signal_not_transferring, unique_id=ids[1])
     events.register_last("request-created.s3", signal_transferring, unique_id=ids[2])
+    events.register_last("before-call.s3", send_at_once, unique_id=ids[3])
     try:
         yield watch
     finally:
         events.unregister("after-call.s3", unique_id=ids[0])
         events.unregister("request-created.s3", unique_id=ids[1])
         events.unregister("request-created.s3", unique_id=ids[2])
+        events.unregister("before-call.s3", unique_id=ids[3])

@@ -63,13 +63,24 @@ def mount_script(
     return _for_sh(bash_text(values, "say", "device", "fstab", "mount", "mount_volume"))
 
 
-def unmount_script(*, mount_point: str) -> str:
-    """Return the script that unmounts what is mounted there, and drops our line in ``fstab``.
+def unmount_script(*, volume_id: str, mount_point: str, device: str = "") -> str:
+    """Return the script that unmounts a volume, and drops its line in ``fstab``.
+
+    What else is mounted there stays, and is no failure: then the volume is not mounted.
+
+    Args:
+        volume_id: The volume.
+        mount_point: Where it is mounted, if it is.
+        device: The attachment's name, such as ``/dev/sdf``; instances on Xen need it.
 
     Raises:
-        ConfigError: The mount point is malformed.
+        ConfigError: A value is malformed.
     """
-    values = {"mount_point": checked_folder("mount point", mount_point)}
+    values = {
+        "volume": checked("volume id", volume_id, _VOLUME),
+        "device_name": checked("device", device, _DEVICE),
+        "mount_point": checked_folder("mount point", mount_point),
+    }
     return _for_sh(bash_text(values, "say", "device", "fstab", "unmount_volume"))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from imagenet_etl.aws.ebs.once import found_soon, never_repeated
 from imagenet_etl.aws.ebs.waits import Progress
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.errors import CloudUnavailable, CommandFailed
@@ -27,6 +28,11 @@ _DELIVERY_S = 600
 _TAIL = 2000
 _UNDER_WAY = {"Pending", "InProgress", "Delayed", "Cancelling"}
 _NOT_YET = "InvocationDoesNotExist"
+
+NO_AGENT = "InvalidInstanceId"
+"""What ``CloudUnavailable.found`` is when the instance's agent has not reported."""
+
+_NOT_DELIVERED = {"Undeliverable", "DeliveryTimedOut", "Terminated"}
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,8 @@ def send_command(ssm: Any, command: Command, since: datetime) -> dict[str, Any]:
     if found is not None:
         return found
     try:
-        with typed_aws_errors("SendCommand", command.instance_id, {"InvalidInstanceId"}):
-            reply = ssm.send_command(
+        with typed_aws_errors("SendCommand", command.instance_id, {NO_AGENT}):
+            reply = never_repeated(ssm, service="ssm").send_command(
                 InstanceIds=[command.instance_id],
                 DocumentName=DOCUMENT,
                 Comment=command.comment,
@@ -102,21 +108,22 @@ def send_command(ssm: Any, command: Command, since: datetime) -> dict[str, Any]:
     except ClientError as error:
         raise CloudUnavailable(
             f"SendCommand: instance {command.instance_id} does not answer Systems Manager",
-            found="InvalidInstanceId",
+            found=NO_AGENT,
             remedy="Wait until it has started; else see that its SSM agent runs and that its "
             "instance profile has AmazonSSMManagedInstanceCore",
         ) from error
+    except CloudUnavailable:
+        # The instance may have been told all the same.
+        sent_now = found_soon(lambda: _of_this_try(ssm, command, since))
+        if sent_now is None:
+            raise
+        return sent_now
     return dict(reply["Command"])
 
 
-def has_run(ssm: Any, command: Command, since: datetime) -> bool:
-    """Return whether some try of a command has succeeded, or may still succeed.
-
-    Raises:
-        AccessDenied, CloudError: AWS refuses.
-    """
-    usable = _UNDER_WAY | {"Success"}
-    return any(sent["Status"] in usable for sent in _tries(ssm, command, since))
+def _of_this_try(ssm: Any, command: Command, since: datetime) -> dict[str, Any] | None:
+    found = (sent for sent in _tries(ssm, command, since) if sent["Comment"] == command.comment)
+    return next(found, None)
 
 
 def _tries(ssm: Any, command: Command, since: datetime) -> list[dict[str, Any]]:
@@ -144,16 +151,23 @@ def command_progress(ssm: Any, command_id: str, instance_id: str) -> Progress:
     reply = _invocation(ssm, command_id, instance_id)
     if reply is None:
         # The answer to SendCommand is ahead of what can be asked for.
-        return Progress(thing, "Pending", False, f"{thing} is not listed yet")
+        return Progress(thing, "Pending", False, "not listed yet")
     state = reply["StatusDetails"] or reply["Status"]
     if reply["Status"] not in _UNDER_WAY | {"Success"}:
         raise CommandFailed(
             f"{thing} did not succeed",
             expected="Success",
             found=f"{state}, exit code {reply.get('ResponseCode', -1)}: {_tail(reply)}",
-            remedy="Repair what it tells, then clear the task",
+            remedy="Repair what it tells, then start again",
         )
-    return Progress(thing, reply["Status"], reply["Status"] == "Success", f"{thing} is {state}")
+    told = state if state != reply["Status"] else ""
+    return Progress(thing, reply["Status"], reply["Status"] == "Success", told)
+
+
+def was_delivered(ssm: Any, command_id: str, instance_id: str) -> bool:
+    """Return whether an instance was given a command, however that ended."""
+    reply = _invocation(ssm, command_id, instance_id)
+    return reply is not None and reply["StatusDetails"].replace(" ", "") not in _NOT_DELIVERED
 
 
 def command_output(ssm: Any, command_id: str, instance_id: str) -> str:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 
 from imagenet_etl.aws.ebs import tags
+from imagenet_etl.aws.ebs.volume_request import TYPES, VolumeRequest
 from imagenet_etl.aws.scripts import bash_text, checked, checked_folder
 from imagenet_etl.errors import ConfigError
 
@@ -21,7 +22,9 @@ MAX_BYTES = 16 * 1024
 """Of user data, before it is encoded. Source: Amazon EC2 User Guide, user data quotas."""
 
 VERIFY = ("none", "fast", "full")
-VOLUME_TYPES = ("gp3", "gp2", "io2", "io1", "st1", "sc1")
+VOLUME_TYPES = tuple(name for name in TYPES if not name.startswith("io"))
+"""Those that need no number of IOPS, which these scripts do not give."""
+
 VOLUME_TAG = f"{tags.PREFIX}:volume"
 """Names a producer's data volume."""
 
@@ -36,7 +39,7 @@ class Producer:
 
     Attributes:
         mount_point: Where the data volume is mounted.
-        size_gib: Size of the volume when it has to be made; 0 means that it must exist.
+        size_gib: Size of the volume when it has to be made.
         name: Value of the tag ``VOLUME_TAG`` by which the volume is found, one a zone.
         owner: User, or user:group, that a new file system is given to.
         volume_type: Of a new volume.
@@ -60,15 +63,15 @@ class Producer:
         Raises:
             ConfigError: A value is malformed.
         """
-        if not 1 <= self.size_gib <= 65536:
-            raise ConfigError("the volume's size", expected="1 to 65536 GiB", found=self.size_gib)
+        volume_type = _one_of("volume type", self.volume_type, VOLUME_TYPES)
+        VolumeRequest("any", size_gib=self.size_gib, volume_type=volume_type)
         values = {
             "role": "producer",
             "expected_region": checked("region", self.region, _REGION),
             "tag": VOLUME_TAG,
             "name": checked("volume's name", self.name, _NAME),
             "size_gib": str(self.size_gib),
-            "volume_type": _one_of("volume type", self.volume_type, VOLUME_TYPES),
+            "volume_type": volume_type,
             "mount_point": checked_folder("mount point", self.mount_point),
             "owner": checked("owner", self.owner, _OWNER),
             "scratch": self.stripe_scratch

@@ -8,12 +8,17 @@ An entry of a version holds::
     manifest_sha256  what tells its content from any other
     counts, bytes    images and the like; size on disk
     published_at     seconds since the epoch when it was verified; 0 where nobody noted it
-    s3_uri           where its backup is
+    s3_uri           where its backup is; of several, the last one that a run made or found
+    other_s3_uris    where further backups are
     archives_backed_up   whether the bucket has the archives as well
     snapshots        by region, the id of an EBS snapshot; an empty region is the connection's own
     shared_with      accounts that may use the snapshots
     adopted          a tree that somebody else made and that stays where it is
     removing         it is being removed; what is left of it is not to be used
+
+What disk and bucket know together may hold one field more, which is never written::
+
+    elsewhere        the bucket's entry, where that has other content under this name
 """
 
 from __future__ import annotations
@@ -66,10 +71,19 @@ class Catalog:
         return Catalog(self.dataset, kept)
 
     def merged_with(self, other: Catalog) -> Catalog:
-        """Return what both know; of other content under one name, that of ``other``."""
+        """Return what both know; of other content under one name that of ``other``.
+
+        The one that steps back stands in the entry as ``elsewhere``, and its backups are no copies
+        of the other.
+        """
         merged = self
         for version, entry in other.versions.items():
-            merged = merged.with_entry(version, entry)
+            known = self.versions.get(version)
+            if known is not None and known["manifest_sha256"] != entry["manifest_sha256"]:
+                apart = with_backups(entry, set(backups_of(entry)) - set(backups_of(known)))
+                merged = merged.with_entry(version, apart | {"elsewhere": known})
+            else:
+                merged = merged.with_entry(version, entry)
         return merged
 
     def to_json(self) -> bytes:
@@ -95,6 +109,7 @@ def merge_entry(known: Entry, new: Entry) -> Entry:
     merged = known | new
     merged["published_at"] = min(known["published_at"], new["published_at"])
     merged["formats"] = known["formats"] | new["formats"]
+    merged = with_backups(merged, {*backups_of(known), *backups_of(new)})
     snapshots = known.get("snapshots", {}) | new.get("snapshots", {})
     named = {snapshot for region, snapshot in snapshots.items() if region}
     if snapshots.get("") in named:  # its region was not known when it was entered
@@ -106,6 +121,22 @@ def merge_entry(known: Entry, new: Entry) -> Entry:
         if value:
             merged[name] = value
     return merged
+
+
+def backups_of(entry: Entry) -> list[str]:
+    """Return the URIs of a version's backups, that which is to be used first."""
+    first = [entry["s3_uri"]] if "s3_uri" in entry else []
+    return [*first, *entry.get("other_s3_uris", ())]
+
+
+def with_backups(entry: Entry, uris: set[str]) -> Entry:
+    """Return an entry with these backups; the one that is to be used stays so."""
+    changed = {k: v for k, v in entry.items() if k not in ("s3_uri", "other_s3_uris")}
+    if uris:
+        first = entry["s3_uri"] if entry.get("s3_uri") in uris else min(uris)
+        others = sorted(uris - {first})
+        changed |= {"s3_uri": first} | ({"other_s3_uris": others} if others else {})
+    return changed
 
 
 def parse_catalog(data: bytes | None, name: str, dataset: str) -> Catalog:
@@ -136,7 +167,8 @@ def parse_catalog(data: bytes | None, name: str, dataset: str) -> Catalog:
         raise DatasetDamaged(
             f"{name} is damaged",
             found=repr(error),
-            remedy="Remove it: the next runs enter their versions again",
+            remedy="Put an earlier copy of it in its place. Without one, move it away: a version "
+            "is entered again only when it is published or restored again",
         ) from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from imagenet_etl.datastore.catalog import Catalog, Entry, images_of
+from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of, images_of
 from imagenet_etl.datastore.store import path_on_disk
 from imagenet_etl.storage import Storage
 
@@ -75,13 +75,16 @@ def _row(catalog: Catalog, version: str, entry: Entry, here: str | None) -> tupl
 
 def _places(entry: Entry, here: str | None) -> Iterator[str]:
     yield here if here is not None else f"{entry['path']} (not on this machine)"
-    if "s3_uri" in entry:
-        archives = ", archives as well" if entry.get("archives_backed_up") else ""
-        yield f"{entry['s3_uri']}{archives}"
+    archives = ", archives as well" if entry.get("archives_backed_up") else ""
+    for uri in backups_of(entry):
+        yield f"{uri}{archives}"
+        archives = ""
     for region, snapshot in entry.get("snapshots", {}).items():
         yield f"{snapshot} in {region}" if region else snapshot
     if accounts := entry.get("shared_with"):
         yield f"shared with {', '.join(accounts)}"
+    for uri in backups_of(entry.get("elsewhere", {})):
+        yield f"other content of this name in {uri}"
 
 
 def _here(storage: Storage | None, entry: Entry) -> str | None:

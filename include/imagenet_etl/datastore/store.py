@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from imagenet_etl.aws.s3_bucket import encryption_options
 from imagenet_etl.aws.s3_catalog import catalogs_below, read_catalog
 from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.build import Build
@@ -32,6 +33,7 @@ class Datastore:
         owner: Who holds the leases.
         client: Makes AWS clients.
         s3_uri: The backup's URI; empty for none.
+        options: Further fields of requests that write the bucket's catalog.
     """
 
     dataset: str
@@ -39,6 +41,7 @@ class Datastore:
     owner: Owner
     client: Client
     s3_uri: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def catalog(self) -> Catalog:
         """Return what disk and bucket know together.
@@ -61,9 +64,11 @@ class Datastore:
 
 def datastore_of(build: Build) -> Datastore:
     """Return the datastore that a run publishes to."""
+    settings = build.settings
     return Datastore(
-        build.facts.name, build.storage, build.owner, build.client, build.settings.s3_uri
-    )
+        build.facts.name, build.storage, build.owner, build.client, settings.s3_uri,
+        encryption_options(settings),
+    )  # fmt: skip
 
 
 def known_catalogs(

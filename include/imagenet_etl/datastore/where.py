@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imagenet_etl.datastore.catalog import Catalog, Entry
+from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
 from imagenet_etl.datastore.store import path_on_disk
 from imagenet_etl.errors import ConfigError, StorageError
 from imagenet_etl.storage import Storage
@@ -72,6 +72,9 @@ def _elsewhere(storage: Storage | None, dataset: str, version: str, entry: Entry
     snapshots = [
         f"snapshot {name} in {region or 'the region of the connection'}"
         for region, name in entry.get("snapshots", {}).items()
+    ]
+    snapshots += [
+        f"other content of this name in {uri}" for uri in backups_of(entry.get("elsewhere", {}))
     ]
     return StorageError(
         f"{dataset}@{version} is registered, but {path} does not exist on this machine",

@@ -89,12 +89,15 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
 
 
 def backup_url(build: Build, name: str) -> str:
-    """Return where the backup marks an archive as its own; nothing when it is not to be asked."""
+    """Return below what the backup has an archive's marks; nothing when it is not to be asked.
+
+    It is the source of an archive that the backup alone has: which of them is told by its digest.
+    """
     settings = build.settings
     if not (settings.s3_uri and settings.from_backup):
         return ""
     place = backup_place(settings.s3_uri, build.facts.name)
-    return place.uri(place.archive_mark(name))
+    return place.uri(place.archive_marks(name))
 
 
 def source_marks(build: Build) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """The S3 backup as the place that an archive is fetched from, before its publisher is asked.
 
-It is asked only for what has to be fetched. What it holds is taken where the archive's commit mark
-proves that it is what the run asks for: a digest that is published or given decides whatever the
+It is asked only for what has to be fetched. It may hold several archives of one name, each with a
+commit mark; the first that proves to be what the run asks for is taken, the newest before the
+others, and the rest are passed over. A digest that is published or given decides whatever the
 source; where there is none, the mark must have come from the same source. A source with query
-values is never known to be the same, since no mark holds them. An archive that has no source at
-all, such as one that nobody offers any more, is taken as the mark describes it.
+values is never known to be the same, since no mark holds them. Of an archive that has no source at
+all, such as one that nobody offers any more, the newest is taken.
 
 So a backup may hold an older archive than its publisher where no digest is known. It is taken all
 the same, for a fresh machine must not depend on the publisher; but what was taken is compared with
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked, backup_url
@@ -23,7 +25,6 @@ from imagenet_etl.download.notes import Expected
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     ArchiveError,
-    ChecksumMismatch,
     CloudError,
     CloudNotFound,
     CloudUnavailable,
@@ -32,6 +33,9 @@ from imagenet_etl.errors import (
     SourceError,
     SourceUnavailable,
 )
+
+if TYPE_CHECKING:  # boto3 is slow to import
+    from imagenet_etl.aws.s3_marks import ArchiveMark
 
 log = logging.getLogger(__name__)
 
@@ -59,39 +63,74 @@ def find_in_backup(build: Build, asked: Asked) -> BackedUp | None:
     """Return the archive in the backup, or None if that is not to be used or has no such archive.
 
     Raises:
-        CloudNotFound, ChecksumMismatch: It has no such archive, or another one, and nobody else
-            has it.
-        BackupIncomplete, SchemaTooNew: The mark cannot be read.
+        CloudNotFound: It has no such archive, and nobody else has it.
+        BackupIncomplete, SchemaTooNew: No mark can be read.
         CloudError, CloudUnavailable: The bucket cannot be asked.
     """
     marked = backup_url(build, asked.facts.name)
     if not marked:
         return None
     from imagenet_etl.aws.s3_layout import backup_place  # noqa: PLC0415 - slow to import
-    from imagenet_etl.aws.s3_marks import read_mark  # noqa: PLC0415 - slow to import
+    from imagenet_etl.aws.s3_marks import read_marks  # noqa: PLC0415 - slow to import
 
     place = backup_place(build.settings.s3_uri, build.facts.name)
-    mark = read_mark(build.client("s3"), place, asked.facts.name)
+    marks = read_marks(build.client("s3"), place, asked.facts.name)
+    mark = _chosen(asked, marks)
+    passed = len(marks) if mark is None else marks.index(mark)
+    if passed:
+        log.info("download %s: %d in %s are passed over", asked.facts.name, passed, marked)
     if mark is None:
         if asked.only_backup:
-            raise _nobody_has(build, asked, marked)
+            raise _nobody_has(build, asked, marked, passed)
         log.info(
-            "download %s: %s is not there, so its publisher is asked", asked.facts.name, marked
+            "download %s: it is not in %s, so its publisher is asked", asked.facts.name, marked
         )
         return None
-    url = place.uri(place.archive(mark.name, mark.sha256))
-    packed = {name: mark.digests[f"packed_{name}"] for name in ("md5", "sha256")
-              if f"packed_{name}" in mark.digests}  # fmt: skip
-    known = packed or mark.digests
-    if asked.expected.is_proof:
-        _check_known(asked, url, None if packed else mark.size, known)
-    elif not asked.only_backup and (asked.mark or mark.source != asked.shown):
-        log.info("download %s: %s came from another source", asked.facts.name, url)
-        return None
+    packed = packed_digests(mark)
     md5 = "" if packed else asked.expected.md5
     # Any kind will do, since a digest of all of it decides.
-    wanted = Wanted(asked.facts.name, url, "", mark.size)
+    wanted = Wanted(mark.name, place.uri(place.archive(mark.name, mark.sha256)), "", mark.size)
     return BackedUp(wanted, Expected(mark.size, md5, mark.sha256), packed)
+
+
+def packed_digests(mark: ArchiveMark) -> dict[str, str]:
+    """Return the digests of the gzipped archive that the mark's tar is from; none of any other."""
+    prefix = "packed_"
+    return {
+        name.removeprefix(prefix): digest
+        for name, digest in mark.digests.items()
+        if name.startswith(prefix)
+    }
+
+
+def _chosen(asked: Asked, marks: list[ArchiveMark]) -> ArchiveMark | None:
+    """Return the mark of what is asked for, of marks that begin with the newest."""
+    able = [mark for mark in marks if proven_by(mark, asked.expected) is not False]
+    if asked.expected.is_proof:
+        able.sort(key=lambda mark: not proven_by(mark, asked.expected))
+    elif not asked.only_backup:
+        able = [mark for mark in able if not asked.mark and mark.source == asked.shown]
+    return able[0] if able else None
+
+
+def proven_by(mark: ArchiveMark, demanded: Expected) -> bool | None:
+    """Return whether a mark is that of the archive that is demanded; None where it does not tell.
+
+    Size and digests that are demanded are those of the archive, not of the tar from inside it, of
+    which nothing but its mark can prove what it was made from.
+    """
+    packed = packed_digests(mark)
+    found = packed or mark.digests
+    pairs = {"md5": demanded.md5, "sha256": demanded.sha256}
+    wanted = {name: digest for name, digest in pairs.items() if digest}
+    told = wanted.keys() & found.keys()
+    if any(found[name] != wanted[name] for name in told):
+        return False
+    if packed and told != wanted.keys():
+        return False
+    if not packed and demanded.size not in (None, mark.size):
+        return False
+    return True if told else None
 
 
 def tell_why_not(build: Build, asked: Asked, error: EtlError) -> None:
@@ -111,31 +150,11 @@ def tell_why_not(build: Build, asked: Asked, error: EtlError) -> None:
     )
 
 
-def _check_known(asked: Asked, url: str, size: int | None, digests: dict[str, str]) -> None:
-    """Compare a mark with what the run demands, as far as the mark tells.
-
-    Raises:
-        ChecksumMismatch: It is another archive.
-    """
-    demanded = asked.expected
-    if size is not None:
-        demanded.check_size(url, size)
-    for name in ("md5", "sha256"):
-        wanted, found = getattr(demanded, name), digests.get(name)
-        if wanted and found and wanted != found:
-            raise ChecksumMismatch(
-                f"{url} is another archive than the one that is asked for",
-                expected=f"{name} {wanted}",
-                found=found,
-                remedy="Use another backup URI for it, or --no-from-backup",
-            )
-
-
-def _nobody_has(build: Build, asked: Asked, marked: str) -> CloudNotFound:
+def _nobody_has(build: Build, asked: Asked, marked: str, others: int) -> CloudNotFound:
     return CloudNotFound(
-        f"{asked.facts.name} sits behind a login, and the backup does not hold it",
+        f"{asked.facts.name} has no publisher that serves it, and the backup does not hold it",
         expected=marked,
-        found="no such mark",
+        found=f"the marks of {others} other archives" if others else "no mark of it",
         remedy=f"Log in at {build.facts.terms_url}, download it, and pass "
         f"--source {asked.facts.name}=PATH",
     )

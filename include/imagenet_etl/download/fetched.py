@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.alone import alone_at
+from imagenet_etl.download.arrived import Arrived, fetch_verified
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.backup import NOT_FROM_BACKUP, find_in_backup, tell_why_not
 from imagenet_etl.download.in_place import looked_at, verified
@@ -25,12 +26,10 @@ from imagenet_etl.download.slices import Pace, Slice
 from imagenet_etl.download.transfer import Job
 from imagenet_etl.download.upstream import has_changed
 from imagenet_etl.errors import (
-    ChecksumMismatch,
+    CloudNotFound,
     ConfigError,
-    StillPending,
     TransientError,
 )
-from imagenet_etl.progress import Meter, metered
 
 log = logging.getLogger(__name__)
 
@@ -62,28 +61,13 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
             staged.unlink()  # a crash left the published archive under both of its names
         with PartFile(staged, heartbeat.check) as part:
             arrived = None
-            if old is None or asked.only_backup:
+            if old is None:
                 arrived = _from_backup(build, asked, part, patience, pace)
             if arrived is None:
                 job = Job(wanted_from(build, asked), part, patience, pace)
                 arrived = fetch_verified(build, job, asked.expected)
             lease.check()
             return _published(build, asked, part, arrived, old), arrived.count
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """What is in a partial file that is complete and checked.
-
-    Attributes:
-        digests: Of its content.
-        count: How many bytes were fetched for it.
-        validator: What upstream is asked about later. A backup's ETags are not its publisher's.
-    """
-
-    digests: dict[str, str]
-    count: int
-    validator: str
 
 
 def _from_backup(
@@ -102,6 +86,12 @@ def _from_backup(
         return None
     try:
         found = find_in_backup(build, asked)
+        if found is not None and found.packed and asked.only_backup:
+            raise CloudNotFound(
+                f"the backup has {asked.facts.name} as a tar, and beside {part.path} is one that "
+                "nothing vouches for",
+                remedy="Move that tar away, and it is fetched",
+            )
         if found is None or found.packed:
             return None
         log.info("download %s: from the backup, %s", asked.facts.name, found.wanted.shown)
@@ -217,53 +207,3 @@ def _adopted(build: Build, asked: Asked, note: Note | None, path: Path) -> Note:
     ref = looked_at(asked.facts.name, asked.key, path)
     found = Note(ref, asked.shown, {}, validator, mark=asked.mark, fetched=False)
     return verified(build, found, path, expected, asked.note_key)
-
-
-def _transfer(build: Build, job: Job, meter: Meter) -> None:
-    """Complete the partial file from wherever it comes."""
-    from imagenet_etl.download import http, s3  # noqa: PLC0415 - slow to import
-
-    if job.wanted.is_s3:
-        s3.fetch(build, job, meter)
-    else:
-        http.fetch(job, meter)
-
-
-def fetch_verified(build: Build, job: Job, expected: Expected) -> Arrived:
-    """Complete the partial file and check it; one clean retry is given to wrong content."""
-    wanted, part = job.wanted, job.part
-    count = part.fetched_of(wanted.shown)
-    while True:
-        with metered(f"download {wanted.name}", wanted.size or 0, "B") as meter:
-            _transfer(build, job, meter)
-            count += meter.bytes
-        digests = _digests(job, expected)
-        try:
-            expected.check(wanted.shown, part.size, digests)
-        except ChecksumMismatch as error:
-            aside = part.set_aside()
-            if part.past.mismatches > 1:
-                part.discard()  # the next run may try as often
-                error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
-                raise
-            log.warning("%s; until it is right, this is kept as %s; once more", error, aside)
-        else:
-            validator = part.remote.validator if part.remote else ""
-            return Arrived(digests, count, validator)
-
-
-def _digests(job: Job, expected: Expected) -> dict[str, str]:
-    """Return the digests of a complete partial file.
-
-    Raises:
-        StillPending: To read it back may take longer than is left of the slice.
-    """
-    part, name = job.part, job.wanted.name
-    if not part.must_be_read_back:
-        return part.digests(expected.algorithms)
-    if not job.pace.slice.has_time_to_read(part.size):
-        raise StillPending(
-            f"download {name}: all {part.size:,} bytes are there; the next slice checks them"
-        )
-    with metered(f"check {name}", part.size, "B") as meter:
-        return part.digests(expected.algorithms, lambda count: meter.add(count, count))

@@ -12,9 +12,10 @@ from dataclasses import replace
 from imagenet_etl.archives.kinds import TAR_GZ
 from imagenet_etl.build import Build
 from imagenet_etl.download.alone import alone_at
+from imagenet_etl.download.arrived import Arrived, fetch_verified
 from imagenet_etl.download.asked import Asked
 from imagenet_etl.download.backup import NOT_FROM_BACKUP, find_in_backup, tell_why_not
-from imagenet_etl.download.fetched import Arrived, fetch_verified, part_of
+from imagenet_etl.download.fetched import part_of
 from imagenet_etl.download.in_place import looked_at
 from imagenet_etl.download.notes import Note, note_key_of, write_note
 from imagenet_etl.download.part import PartFile
@@ -42,7 +43,7 @@ def tar_from_backup(build: Build, asked: Asked, patience: Patience) -> tuple[Not
     packed_path = build.storage.local_path(asked.key) if asked.key else None
     if not asked.facts.name.endswith(f".{TAR_GZ}") or path is None or packed_path is None:
         return None
-    if packed_path.exists() or part_of(packed_path).exists():
+    if packed_path.exists() or (part_of(packed_path).exists() and not asked.only_backup):
         return None
     with alone_at(build, asked.facts.name) as (lease, heartbeat):
         note = tar_alone(build, asked)

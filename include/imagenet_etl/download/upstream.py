@@ -6,7 +6,6 @@ import logging
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked, wanted_from
-from imagenet_etl.download.backup import find_in_backup
 from imagenet_etl.download.notes import LENGTH_ALONE, Note
 from imagenet_etl.errors import EtlError
 
@@ -17,16 +16,14 @@ _TIMEOUT_S = 10.0
 def has_changed(build: Build, asked: Asked, note: Note) -> bool:
     """Ask upstream, once, whether it has another archive now.
 
-    Where it does not tell, the verified archive is kept, and a warning says why.
+    Where it does not tell, the verified archive is kept, and a warning says why. What only the
+    backup has has no upstream: an archive that is here is never replaced by another from there.
     """
-    if asked.expected.is_proof:
+    if asked.expected.is_proof or asked.only_backup:
         return False
     from imagenet_etl.download import http, s3  # noqa: PLC0415 - slow to import
 
     try:
-        if asked.only_backup:
-            found = find_in_backup(build, asked)
-            return found is not None and found.expected.sha256 != note.sha256
         wanted = wanted_from(build, asked)
         now = s3.look(build, wanted, _TIMEOUT_S) if wanted.is_s3 else http.look(wanted, _TIMEOUT_S)
     except EtlError as error:

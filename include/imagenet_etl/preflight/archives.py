@@ -12,7 +12,7 @@ from imagenet_etl.archives import tar_gz
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.archive import noted
-from imagenet_etl.download.asked import Asked, asked_for
+from imagenet_etl.download.asked import Asked, asked_for, backup_url
 from imagenet_etl.download.fetched import part_of
 from imagenet_etl.download.sources import Source, sources_of
 from imagenet_etl.download.unpacked import leftovers, tar_key
@@ -37,8 +37,8 @@ class Known:
         whole: Bytes that it takes in the data folder once all is fetched and unpacked.
         missing: Bytes of those that are still to be written.
         path: Where it can be read on this machine already.
-        is_given: Whether there is a source to speak of; else the sizes are those of what is
-            published, and the download will say what is wrong.
+        is_given: Whether there is a source to speak of, be it a backup that may hold it; else the
+            sizes are those of what is published, and the download will say what is wrong.
     """
 
     name: str
@@ -61,7 +61,8 @@ def known_archives(build: Build) -> list[Known]:
 
 def _known(build: Build, source: Source) -> Known:
     facts = source.archive
-    if not source.place:  # behind a login: whoever runs it will have to say where it is
+    if not (source.place or backup_url(build, facts.name)):
+        # Behind a login: whoever runs it will have to say where it is.
         return replace(_fetched(facts, _published_size(build, facts, "")), is_given=False)
     asked = asked_for(build, facts, source.place)
     if asked.path is not None and asked.path.is_dir():
@@ -75,7 +76,8 @@ def _known(build: Build, source: Source) -> Known:
         return Known(facts.name, facts.splits, size, 0 if in_place else size, 0, path)
     if asked.path is not None:
         return _in_place(build, asked, asked.path)
-    return _to_be_fetched(build, asked, _published_size(build, facts, source.place))
+    size = _published_size(build, facts, source.place or asked.source)
+    return _to_be_fetched(build, asked, size)
 
 
 def _in_place(build: Build, asked: Asked, path: Path) -> Known:

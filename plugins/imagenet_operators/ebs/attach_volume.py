@@ -38,13 +38,28 @@ class EbsAttachVolumeOperator(EbsOperator):
 
     def begin(self, context: Context) -> Begun:  # noqa: ARG002
         """Find the attachment, or begin it."""
-        from imagenet_etl.aws.ebs.attachments import attach_volume
-        from imagenet_etl.aws.ebs.waits import attachment_of, described_volume
+        return attach(self, self.volume_id, self.instance_id, self.device)
 
-        ec2 = self.client()
-        ids = {"volume_id": self.volume_id, "instance_id": self.instance_id}
-        device = attach_volume(ec2, **ids, device=self.device)
-        self.show(ec2, self.volume_id)
-        volume = described_volume(ec2, self.volume_id)
-        since = attachment_of(volume, self.instance_id)["AttachTime"]
-        return Begun(device, [self.wait_for(ATTACHMENT, ec2, since, **ids)])
+
+def attach(operator: EbsOperator, volume_id: str, instance_id: str, device: str = "") -> Begun:
+    """Find the attachment, or begin it, for an operator.
+
+    Raises:
+        StillPending: EC2 does not show it yet.
+    """
+    from imagenet_etl.aws.ebs.attachments import attach_volume
+    from imagenet_etl.aws.ebs.waits import attachment_of, described_volume
+    from imagenet_etl.errors import StillPending
+
+    ec2 = operator.client()
+    device = attach_volume(ec2, volume_id, instance_id, device=device)
+    operator.show(ec2, volume_id)
+    there = attachment_of(described_volume(ec2, volume_id), instance_id)
+    if not there:
+        # EC2 is eventually consistent: AttachVolume's answer is ahead of what is described.
+        raise StillPending(
+            f"the attachment of {volume_id} to {instance_id} is not described yet",
+            retry_after_s=5.0,
+        )
+    ids = {"volume_id": volume_id, "instance_id": instance_id}
+    return Begun(device, [operator.wait_for(ATTACHMENT, ec2, there["AttachTime"], **ids)])

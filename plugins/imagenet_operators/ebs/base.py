@@ -13,10 +13,10 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperator, timezone
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from imagenet_etl.errors import EtlError, StillPending
+from imagenet_etl.errors import CloudError, EtlError, StillPending
 from imagenet_operators.ebs.links import console_url
 from imagenet_operators.ebs.trigger import ProgressTrigger
-from imagenet_operators.ebs.waits import Clients, Wait, iso, look
+from imagenet_operators.ebs.waits import Clients, Wait, iso, patient_look, time_left
 from imagenet_operators.errors import airflow_errors
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class EbsOperator(BaseOperator):
         deferrable: Whether the triggerer waits; else the task comes again every ``poll_interval``,
             less often the longer it takes. Neither holds a worker slot.
         poll_interval: Time between two looks.
-        deadline: How long it may take, counted from when AWS says that it began: a retry gives it
-            no more time.
+        deadline: How long it may take, counted from when AWS says that it began, or, where AWS
+            lets nothing begin, from this task's first try: a retry gives it no more time.
     """
 
     template_fields: Sequence[str] = ("aws_conn_id", "region_name")
@@ -107,9 +107,11 @@ class EbsOperator(BaseOperator):
         except StillPending as pending:
             # AWS takes no such call now; whoever waits for that asks AWS nothing meanwhile.
             self.log.info("%s", pending)
+            with airflow_errors():
+                self._check_time(context, pending)
             left, pause = [], max(pause, timedelta(seconds=pending.retry_after_s))
         if self.deferrable and left:
-            self.defer(trigger=self._trigger(left), method_name="resume")
+            self.defer(trigger=self._trigger(left), method_name="resume", timeout=time_left(left))
         for wait in left:
             pause = max(pause, min(wait.age() / 10, LONGEST_PAUSE))
         self.log.info("coming again in %s", pause)
@@ -147,11 +149,23 @@ class EbsOperator(BaseOperator):
     def _left(self, begun: Begun) -> list[Wait]:
         left = []
         for wait in begun.waits:
-            progress = look(wait, self.client(wait.service, wait.region_name))
+            progress = patient_look(wait, self.client(wait.service, wait.region_name))
             if not progress.done:
                 self.log.info("%s", progress)
                 left.append(wait)
         return left
+
+    def _check_time(self, context: Context, pending: StillPending) -> None:
+        ti = context["ti"]
+        # AWS does not tell since when it has been refusing.
+        since = ti.get_first_reschedule_date(context) or ti.start_date
+        if timezone.utcnow() - since > self.deadline:
+            raise CloudError(
+                pending.what,
+                expected=f"an end within {self.deadline}",
+                found=pending.found,
+                remedy=pending.remedy or "Look in the EC2 console for what holds it up",
+            )
 
     def _trigger(self, left: list[Wait]) -> ProgressTrigger:
         return ProgressTrigger(
@@ -163,6 +177,16 @@ class EbsOperator(BaseOperator):
         from imagenet_etl.errors import Cancelled
 
         raise Cancelled("the task was stopped; what was begun at AWS goes on")
+
+
+def as_list(value: Sequence[str] | str) -> list[str]:
+    """Return a list that was given as such, as text with commas, or by a template.
+
+    A template gives the text of a list, unless the DAG renders templates as native objects.
+    """
+    if not isinstance(value, str):
+        return list(value)
+    return [item for item in re.split(r"[\s,\[\]()'\"]+", value) if item]
 
 
 def name_of_task(context: Context) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class EbsCreateVolumeOperator(EbsOperator):
     """Creates a volume, once for each ``name``.
 
-    The name goes to EC2 as the call's idempotency token and onto the volume as a tag, by which it
-    is found for as long as it exists.
+    The name goes onto the volume as a tag, by which it is found for as long as it exists. A call
+    whose reply was lost is told from a new one by the name, what was asked for, and the run.
 
     Args:
         availability_zone: Where; a volume can only be attached in its own zone.
@@ -77,7 +77,8 @@ class EbsCreateVolumeOperator(EbsOperator):
 
         name = self.name or name_of_task(context)
         ec2 = self.client()
-        volume_id = create_volume(ec2, self._request({DEPLOYMENT: name}), name)
+        request = self._request({DEPLOYMENT: name})
+        volume_id = create_volume(ec2, request, name, salt=name_of_task(context))
         self.show(ec2, volume_id)
         created = described_volume(ec2, volume_id)["CreateTime"]
         return Begun(volume_id, [self.wait_for(VOLUME, ec2, created, volume_id=volume_id)])

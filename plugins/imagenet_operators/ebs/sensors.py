@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
 
-from imagenet_etl.errors import EtlError
+from imagenet_etl.errors import CloudUnavailable, EtlError
 from imagenet_operators.ebs.base import DEFERRABLE
 from imagenet_operators.ebs.trigger import ProgressTrigger
-from imagenet_operators.ebs.waits import ATTACHMENT, SNAPSHOT, VOLUME, Clients, Wait, begun_at, look
+from imagenet_operators.ebs.waits import (
+    ATTACHMENT,
+    GRACE,
+    SNAPSHOT,
+    VOLUME,
+    Clients,
+    Wait,
+    begun_at,
+    look,
+    time_left,
+)
 from imagenet_operators.errors import airflow_errors
 
 if TYPE_CHECKING:
@@ -41,7 +51,8 @@ class _EbsSensor(BaseSensorOperator):
         deadline: timedelta = timedelta(minutes=15),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"mode": "reschedule", "poke_interval": 15.0} | kwargs)
+        usual = {"mode": "reschedule", "poke_interval": 15.0}
+        super().__init__(**usual | {"timeout": (deadline + GRACE).total_seconds()} | kwargs)
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.deferrable = deferrable
@@ -55,7 +66,9 @@ class _EbsSensor(BaseSensorOperator):
             with airflow_errors():
                 wait = begun_at(self._wait(), Clients(self.aws_conn_id)("ec2", self.region_name))
             self.defer(
-                trigger=ProgressTrigger([wait.to_dict()], self.poke_interval), method_name="resume"
+                trigger=ProgressTrigger([wait.to_dict()], self.poke_interval),
+                method_name="resume",
+                timeout=time_left([wait]),
             )
         return None
 
@@ -63,7 +76,12 @@ class _EbsSensor(BaseSensorOperator):
         """Return whether it is there."""
         with airflow_errors():
             ec2 = Clients(self.aws_conn_id)("ec2", self.region_name)
-            progress = look(begun_at(self._wait(), ec2), ec2)
+            try:
+                progress = look(begun_at(self._wait(), ec2), ec2)
+            except CloudUnavailable as error:
+                # No answer says nothing about the thing; the sensor's timeout bounds the silence.
+                self.log.warning("%s", error)
+                return False
         self.log.info("%s", progress)
         return progress.done
 
@@ -119,7 +137,7 @@ class EbsVolumeSensor(_EbsSensor):
 
 
 class EbsAttachmentSensor(_EbsSensor):
-    """Waits until a volume is attached to an instance; fails when nobody attaches it.
+    """Waits until a volume is attached to an instance; fails when nobody has by the deadline.
 
     Args:
         volume_id: The volume.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from imagenet_operators.ebs.base import Begun, EbsOperator
+from imagenet_operators.ebs.base import Begun, EbsOperator, as_list
 from imagenet_operators.ebs.links import EbsSnapshotLink
 from imagenet_operators.ebs.waits import described_snapshot
 
@@ -22,7 +22,7 @@ class EbsShareSnapshotOperator(EbsOperator):
 
     Args:
         snapshot_id: The snapshot, in ``region_name``.
-        accounts: Account ids of twelve digits.
+        accounts: Account ids of twelve digits, a list or a text with commas.
         accept_licence: Whether somebody says that these accounts may have the data.
 
     Returns:
@@ -36,7 +36,7 @@ class EbsShareSnapshotOperator(EbsOperator):
         self,
         *,
         snapshot_id: str,
-        accounts: Sequence[str],
+        accounts: Sequence[str] | str,
         accept_licence: bool | str = False,
         **kwargs: Any,
     ) -> None:
@@ -54,7 +54,7 @@ class EbsShareSnapshotOperator(EbsOperator):
             ec2,
             self.client("kms"),
             described_snapshot(ec2, self.snapshot_id),
-            list(self.accounts),
+            as_list(self.accounts),
             # A template gives a text, unless the DAG renders templates as native objects.
             accept_licence=str(self.accept_licence) == "True",
         )

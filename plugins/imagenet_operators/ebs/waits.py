@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 SNAPSHOT, VOLUME, ATTACHMENT, DETACHMENT, COMMAND = (
     "snapshot", "volume", "attachment", "detachment", "command"
 )  # fmt: skip
+
+GRACE = timedelta(minutes=10)
+"""For the last looks, which tell better what is wrong than Airflow's own timeout."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Wait:
         """Return for how long it has been under way."""
         return datetime.now(UTC) - datetime.fromisoformat(self.begun)
 
+    def left(self) -> timedelta:
+        """Return how much of its time is left; negative when it is over."""
+        return timedelta(seconds=self.deadline_s) - self.age()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         return asdict(self)
@@ -74,6 +81,28 @@ def look(wait: Wait, client: Any) -> Progress:
     if wait.begun:
         check_deadline(progress, datetime.fromisoformat(wait.begun), wait.deadline_s, failed)
     return progress
+
+
+def patient_look(wait: Wait, client: Any) -> Progress:
+    """Ask as ``look`` does; no answer is no progress, while there is time left.
+
+    Raises:
+        CloudUnavailable: AWS gives no answer, and the time is over.
+    """
+    from imagenet_etl.aws.ebs.waits import Progress
+    from imagenet_etl.errors import CloudUnavailable
+
+    try:
+        return look(wait, client)
+    except CloudUnavailable as error:
+        if wait.left() <= timedelta(0):
+            raise
+        return Progress(" ".join((wait.kind, *wait.ids.values())), "unknown", False, str(error))
+
+
+def time_left(waits: Sequence[Wait]) -> timedelta:
+    """Return after how long even a triggerer that does not run has kept a task for too long."""
+    return max(*(wait.left() for wait in waits), timedelta(0)) + GRACE
 
 
 def _question(kind: str) -> Callable[..., Progress]:
@@ -112,7 +141,7 @@ def iso(moment: datetime) -> str:
 
 
 def begun_at(wait: Wait, ec2: Any) -> Wait:
-    """Return the wait with the moment at which AWS says that its thing began.
+    """Return the wait with the moment at which AWS says that its thing began; else with now.
 
     Raises:
         CloudNotFound: There is no such thing.
@@ -126,7 +155,8 @@ def begun_at(wait: Wait, ec2: Any) -> Wait:
         volume = described_volume(ec2, wait.ids["volume_id"])
         begun = volume["CreateTime"]
         if wait.kind == ATTACHMENT:
-            begun = attachment_of(volume, wait.ids["instance_id"]).get("AttachTime", begun)
+            there = attachment_of(volume, wait.ids["instance_id"])
+            begun = there.get("AttachTime", datetime.now(UTC))
     return replace(wait, begun=iso(begun))
 
 

@@ -69,14 +69,32 @@ def test_a_volume_is_mounted_read_only_and_again_is_success(
     assert len(source_of(point).splitlines()) == 1
 
 
-def test_a_log_is_not_replayed_by_a_read_only_mount(
-    machine: Instance, disk: Path, point: Path
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_what_was_renamed_just_before_a_snapshot_is_there(
+    machine: Instance, tmp_path: Path, point: Path, kind: str
 ) -> None:
-    ext4(disk)
-    mount(machine, point)
-    table = Path("/proc/self/mounts").read_text()
-    (line,) = [line for line in table.splitlines() if f" {point} " in line]
-    assert "norecovery" in line  # what the kernel calls noload
+    live, copy = tmp_path / "live.img", tmp_path / "copy.img"
+    source = tmp_path / "source"
+    source.mkdir()
+    with loop_disk(live) as device, folder_unmounted_after(source):
+        subprocess.run([f"mkfs.{kind}", "-q", device], check=True)
+        subprocess.run(["mount", device, source], check=True)
+        version = source / "datasets/.v1"
+        version.mkdir(parents=True)
+        (version / "manifest.json").write_text("{}")
+        version.rename(source / "datasets/v1")
+        # What a snapshot holds is what reached the device, while it stays mounted.
+        subprocess.run(["sync", "--file-system", source], check=True)
+        subprocess.run(["cp", "--sparse=always", live, copy], check=True)
+    with loop_disk(copy) as device:
+        link = machine.root / "dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_"
+        Path(f"{link}{VOLUME.replace('-', '')}").unlink(missing_ok=True)
+        machine.plug(VOLUME, device)
+        with folder_unmounted_after(point):
+            done = mount(machine, point)
+            assert done.returncode == 0, done.stderr
+            assert source_of(point).startswith(f"{device} ro,")
+            assert (point / "datasets/v1/manifest.json").read_text() == "{}"
 
 
 def test_read_write_when_asked(machine: Instance, disk: Path, point: Path) -> None:
@@ -167,6 +185,22 @@ def test_on_xen_the_name_of_the_attachment_does(machine: Instance, disk: Path, p
     assert done.returncode == 0, done.stderr
 
 
+def test_own_nvme_disks_do_not_make_xen_nitro(machine: Instance, disk: Path, point: Path) -> None:
+    model = machine.root / "sys/block/nvme0n1/device/model"
+    model.parent.mkdir(parents=True)
+    model.write_text("Amazon EC2 NVMe Instance Storage\n")
+    test_on_xen_the_name_of_the_attachment_does(machine, disk, point)
+
+
+def test_two_mounts_at_once_are_one(machine: Instance, disk: Path, point: Path) -> None:
+    ext4(disk)
+    script = machine.root.parent / "both"
+    script.write_text(mount_script(volume_id=VOLUME, mount_point=str(point), at_boot=True))
+    both = [subprocess.Popen(["sh", script], env=machine.environment()) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert len(source_of(point).splitlines()) == 1
+
+
 def test_a_line_for_the_boot_is_written_once_and_dropped(
     machine: Instance, disk: Path, point: Path
 ) -> None:
@@ -178,7 +212,7 @@ def test_a_line_for_the_boot_is_written_once_and_dropped(
     assert line.startswith(str(machine.root / "dev/disk/by-id"))
     assert f" {point} ext4 ro," in line
     assert ",nofail," in line
-    done = run(machine, unmount_script(mount_point=str(point)))
+    done = run(machine, unmount_script(volume_id=VOLUME, mount_point=str(point)))
     assert done.returncode == 0, done.stderr
     assert machine.fstab.read_text() == before
     assert source_of(point) == ""
@@ -193,16 +227,56 @@ def test_a_line_of_someone_else_is_left_alone(machine: Instance, disk: Path, poi
     assert machine.fstab.read_text() == f"LABEL=mine {point} ext4 defaults 0 2\n"
 
 
+def test_a_table_without_a_last_newline_keeps_its_lines(
+    machine: Instance, disk: Path, point: Path
+) -> None:
+    ext4(disk)
+    machine.fstab.write_text("UUID=1234 / ext4 defaults 0 1")
+    machine.fstab.chmod(0o640)
+    assert mount(machine, point, at_boot=True).returncode == 0
+    first, second = machine.fstab.read_text().splitlines()
+    assert (first, VOLUME in second) == ("UUID=1234 / ext4 defaults 0 1", True)
+    assert machine.fstab.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in machine.fstab.parent.iterdir()] == ["fstab"]
+
+
 def test_unmounting_what_is_not_mounted_is_success(machine: Instance, point: Path) -> None:
-    done = run(machine, unmount_script(mount_point=str(point)))
-    assert (done.returncode, "nothing is mounted" in done.stdout) == (0, True)
+    done = run(machine, unmount_script(volume_id=VOLUME, mount_point=str(point)))
+    assert (done.returncode, "is not mounted" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_what_another_deployment_has_mounted_stays(
+    machine: Instance, tmp_path: Path, disk: Path, point: Path, attached: bool
+) -> None:
+    ext4(disk)
+    assert mount(machine, point, at_boot=True).returncode == 0
+    before, other = machine.fstab.read_text(), "vol-0fedcba9876543210"
+    with loop_disk(tmp_path / "other.img", 64) as device:
+        if attached:
+            machine.plug(other, device)
+        done = run(machine, unmount_script(volume_id=other, mount_point=str(point)))
+    assert done.returncode == 0, done.stderr
+    assert source_of(point).startswith(f"{disk} ro,")
+    assert machine.fstab.read_text() == before
+
+
+def test_a_volume_that_is_mounted_elsewhere_is_not_given_up(
+    machine: Instance, disk: Path, point: Path
+) -> None:
+    ext4(disk)
+    mount(machine, point)
+    elsewhere = str(point.with_name("elsewhere"))
+    done = run(machine, unmount_script(volume_id=VOLUME, mount_point=elsewhere))
+    assert done.returncode == 1
+    assert f"still mounted, at {point}" in done.stderr
 
 
 def test_a_mount_that_is_in_use_stays(machine: Instance, disk: Path, point: Path) -> None:
     ext4(disk)
     mount(machine, point)
     with subprocess.Popen(["cat"], cwd=point, stdin=subprocess.PIPE):
-        done = run(machine, unmount_script(mount_point=str(point)))
+        done = run(machine, unmount_script(volume_id=VOLUME, mount_point=str(point)))
     assert done.returncode == 1
     assert "cannot unmount" in done.stderr
     assert source_of(point)

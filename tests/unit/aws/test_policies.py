@@ -27,7 +27,7 @@ from tests.unit.datastore.helpers import Site
 from imagenet_etl.aws import s3_unfinished, ssm
 from imagenet_etl.aws.deploy import Wanted, mark_ready, resolve, take_away
 from imagenet_etl.aws.ebs import snapshot_state, tags
-from imagenet_etl.aws.ebs.attachments import attach_volume
+from imagenet_etl.aws.ebs.attachments import attach_volume, set_delete_on_termination
 from imagenet_etl.aws.ebs.copies import copy_snapshot
 from imagenet_etl.aws.ebs.sharing import share_snapshot
 from imagenet_etl.aws.ebs.snapshots import create_snapshot
@@ -124,6 +124,7 @@ def test_a_deployment_and_its_end(moto: MotoServer, recorded: Recorded) -> None:
     (deployment,) = resolve(ec2, Wanted("tiny_imagenet"), [instance])
     volume = create_volume(ec2, deployment.volume_request(), deployment.name)
     attach_volume(ec2, volume, instance)
+    set_delete_on_termination(ec2, instance, volume)
     command = ssm.Command(instance, "mount", "true", "a run")
     sent = ssm.send_command(client, command, datetime.now(UTC))
     ssm.command_progress(client, sent["CommandId"], instance)

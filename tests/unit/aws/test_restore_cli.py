@@ -81,9 +81,10 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, bucket: Any, capsys: Any) -> N
 
 
 def test_archives_come_back_with_their_notes(tmp_path: Path, bucket: Any, capsys: Any) -> None:
-    back_up_archive(bucket, CONTENT, "/somewhere.zip")
+    mark = back_up_archive(bucket, CONTENT, "/somewhere.zip")
     restore(BACKUP, "--data-dir", tmp_path, "--dataset", "tiny_imagenet", "--archives", "--dry-run")
-    told = f"{BACKUP}/tiny_imagenet/archives/tiny-imagenet-200.zip.backup.json\n"
+    name = "tiny-imagenet-200.zip"
+    told = f"{BACKUP}/tiny_imagenet/archives/{name}/{mark.sha256[:16]}/{name}\n"
     assert capsys.readouterr().out == told
     restore(BACKUP, "--data-dir", tmp_path, "--dataset", "tiny_imagenet", "--archives")
     path = Path(capsys.readouterr().out.strip())

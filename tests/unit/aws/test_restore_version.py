@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from tests.support.airflow_runs import files_below
 from tests.support.archives import build_of, run_stages
-from tests.support.builds import tiny_build
-from tests.support.downloads import quick
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.moto_server import MotoServer
 from tests.support.restores import BACKUP, back_up_folder, place_of
+from tests.support.restores import fresh_machine as fresh
+from tests.support.restores import restored_version as restored
 from tests.unit.aws.conftest import version_folder
 
-from imagenet_etl.aws.s3_restore import Restored, read_backed_up, restore_version
+from imagenet_etl.aws.s3_restore import read_backed_up
 from imagenet_etl.build import Build
 from imagenet_etl.datastore.disk import read_registry
 from imagenet_etl.errors import (
@@ -44,16 +44,6 @@ def client(packed: Build, moto: MotoServer) -> Any:
 def proxy(moto: MotoServer, client: Any) -> Iterator[FaultProxy]:
     with fault_proxy(moto.url) as proxy:
         yield proxy
-
-
-def fresh(tmp_path: Path, moto: MotoServer) -> Build:
-    return replace(tiny_build(tmp_path / "fresh", s3_uri=BACKUP, version="v1"), aws=moto.client)
-
-
-def restored(build: Build, **options: Any) -> Restored:
-    with build.locked() as locked:
-        backed_up = read_backed_up(locked, "v1")
-        return restore_version(locked, backed_up, 4, quick, **options)
 
 
 def key_of(name: str) -> dict[str, str]:
@@ -133,14 +123,6 @@ def test_a_folder_without_manifest_is_left_alone(
     assert [p.name for p in version_folder(build).iterdir()] == ["mine.txt"]
 
 
-def test_a_file_that_is_gone_is_told(tmp_path: Path, moto: MotoServer, client: Any) -> None:
-    build = fresh(tmp_path, moto)
-    restored(build)
-    next((version_folder(build) / "imagefolder" / "train").rglob("*.JPEG")).unlink()
-    with pytest.raises(VersionConflict, match="files missing"):
-        restored(build)
-
-
 def test_without_its_manifest_it_is_no_backup(
     tmp_path: Path, moto: MotoServer, client: Any
 ) -> None:
@@ -208,6 +190,18 @@ def test_what_an_earlier_restore_brought_is_kept_if_it_is_right(
     done = restored(build)
     assert (done.kept_bytes, done.fetched_bytes > len(body)) == (kept, True)
     assert (version_folder(build) / "classes.tsv").read_text().startswith("label")
+
+
+def test_stagings_of_other_manifests_of_the_version_are_removed(
+    tmp_path: Path, moto: MotoServer, client: Any
+) -> None:
+    build = fresh(tmp_path, moto)
+    folder = tmp_path / "fresh" / build.work / "restore"
+    others = ["v1-0123456789ab-0123456789ab", "v2-0123456789ab"]
+    for name in ["v1-0123456789ab", *others]:
+        (folder / name / "tree").mkdir(parents=True)
+    restored(build)
+    assert sorted(path.name for path in folder.iterdir()) == others
 
 
 def test_a_stray_file_in_the_staging_is_not_published(

@@ -16,7 +16,7 @@ from tests.unit.aws.conftest import version_folder, with_settings
 from imagenet_etl.aws import s3_send
 from imagenet_etl.aws.s3_backup import back_up_to_s3
 from imagenet_etl.aws.s3_layout import backup_place
-from imagenet_etl.aws.s3_marks import read_mark
+from imagenet_etl.aws.s3_marks import read_marks
 from imagenet_etl.aws.s3_plan import BackupPlan, plan_backup
 from imagenet_etl.build import Build
 from imagenet_etl.errors import (
@@ -35,6 +35,7 @@ from imagenet_etl.stage import Place
 ROOT = "datasets/tiny_imagenet/"
 PREFIX = f"{ROOT}v1/"
 ARCHIVE = "tiny-imagenet-200.zip"
+PLACE = backup_place("s3://backups/datasets", "tiny_imagenet")
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +85,15 @@ def objects(server: MotoServer, prefix: str = PREFIX) -> dict[str, Any]:
 
 
 def calls_of(client: Any) -> list[str]:
-    """Return a list that every call of the client is added to, with its key."""
+    """Return a list that every call of the client is added to with its key, the catalog's left out.
+
+    That is looked at by every backup, to see that nobody is removing the version.
+    """
     calls: list[str] = []
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
-        calls.append(f"{model.name} {params.get('Key', '').removeprefix(PREFIX)}".strip())
+        if not params.get("Key", "").endswith("catalog.json"):
+            calls.append(f"{model.name} {params.get('Key', '').removeprefix(PREFIX)}".strip())
 
     client.meta.events.register("provide-client-params.s3", note)
     return calls
@@ -160,7 +165,7 @@ def test_changed_time_of_a_file_sends_nothing(build: Build, moto: MotoServer) ->
     before = path.stat()
     os.utime(path, ns=(0, 0))
     try:
-        assert plan_of(build, done).send == ()
+        assert list(plan_of(build, done).send()) == []
     finally:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -213,7 +218,7 @@ def test_archive_goes_up_with_its_index_and_their_marks_come_last(
     tables = [f"{index}/{name}" for name in ("images.parquet", "side_files.parquet")]
     sent = [call.split(f"{ROOT}archives/")[1] for call in calls if call.startswith("Put")]
     assert f"{ROOT}archives/{sent[0]}" == archive_key(build)
-    assert sent[1] == f"{ARCHIVE}.backup.json"
+    assert f"{ROOT}archives/{sent[1]}" == mark_key(build)
     assert sorted(sent[2:4]) == tables
     assert sent[4:] == [f"{index}/receipt.json"]
     assert receipt.facts["manifest_etag"] == ""
@@ -222,17 +227,18 @@ def test_archive_goes_up_with_its_index_and_their_marks_come_last(
 
 def archive_key(build: Build) -> str:
     sha256 = hash_file(Path(build.settings.sources[ARCHIVE]), "sha256")["sha256"]
-    return f"{ROOT}archives/{sha256[:16]}/{ARCHIVE}"
+    return f"{ROOT}archives/{ARCHIVE}/{sha256[:16]}/{ARCHIVE}"
+
+
+def mark_key(build: Build) -> str:
+    return f"{archive_key(build).rpartition('/')[0]}.backup.json"
 
 
 def test_mark_of_an_archive_tells_what_it_is(build: Build, moto: MotoServer) -> None:
     build = with_settings(build, moto.client, back_up=("archives", "dataset"))
     run_stage(build, "back_up_to_s3")
-    mark = read_mark(
-        moto.client("s3"), backup_place(build.settings.s3_uri, "tiny_imagenet"), ARCHIVE
-    )
+    (mark,) = read_marks(moto.client("s3"), PLACE, ARCHIVE)
     path = Path(build.settings.sources[ARCHIVE])
-    assert mark is not None
     assert (mark.size, mark.kind, mark.source) == (path.stat().st_size, "zip", str(path))
     assert mark.sha256 == hash_file(path, "sha256")["sha256"]
     assert "manifest.json" in objects(moto)
@@ -241,7 +247,7 @@ def test_mark_of_an_archive_tells_what_it_is(build: Build, moto: MotoServer) -> 
 def test_damaged_mark_is_written_anew(build: Build, moto: MotoServer) -> None:
     build = with_settings(build, moto.client, back_up=("archives",))
     run_stage(build, "back_up_to_s3")
-    key = f"{ROOT}archives/{ARCHIVE}.backup.json"
+    key = mark_key(build)
     good = moto.client("s3").get_object(Bucket="backups", Key=key)["Body"].read()
     moto.client("s3").put_object(Bucket="backups", Key=key, Body=good[:20])
     receipt = run_stage(build, "back_up_to_s3").receipt
@@ -293,7 +299,7 @@ def test_storage_class_key_and_tags_are_those_that_were_asked_for(
     client, key = moto.client("s3"), archive_key(build)
     head = client.head_object(Bucket="backups", Key=key)
     assert (head["StorageClass"], head["SSEKMSKeyId"]) == ("STANDARD_IA", "alias/backup")
-    mark = client.head_object(Bucket="backups", Key=f"{ROOT}archives/{ARCHIVE}.backup.json")
+    mark = client.head_object(Bucket="backups", Key=mark_key(build))
     assert "StorageClass" not in mark and mark["SSEKMSKeyId"] == "alias/backup"
     tags = client.get_object_tagging(Bucket="backups", Key=key)["TagSet"]
     assert tags == [{"Key": "team", "Value": "ml + data"}]
@@ -350,21 +356,18 @@ def test_many_files_are_verified_by_a_listing_and_what_differs_by_head(
     assert run_stage(build, "back_up_to_s3").receipt.facts["uploaded"] == 1
 
 
-def test_archive_that_changed_gets_a_place_of_its_own_and_the_mark_names_it(
+def test_archive_that_changed_gets_a_place_and_a_mark_of_its_own(
     tmp_path: Path, moto: MotoServer
 ) -> None:
     moto.bucket("backups")
-    keys = []
+    there = set[str]()
     for changes in ({}, {"train/n00000001/images/n00000001_3.JPEG": None}):
         archive = tiny_zip(tmp_path, changes)
         build = build_of(tmp_path, archive, s3_uri="s3://backups/datasets", back_up=("archives",))
         build = replace(build, aws=moto.client)
         run_stages(build)
         run_stage(build, "back_up_to_s3")
-        mark = read_mark(
-            moto.client("s3"), backup_place(build.settings.s3_uri, "tiny_imagenet"), ARCHIVE
-        )
-        assert mark is not None
-        keys.append(archive_key(build))
-        assert mark.sha256 == hash_file(archive, "sha256")["sha256"]
-    assert set(keys) < objects(moto, "").keys()
+        assert {archive_key(build), mark_key(build)} <= objects(moto, "").keys()
+        assert there < objects(moto, "").keys()
+        there = set(objects(moto, ""))
+    assert len(read_marks(moto.client("s3"), PLACE, ARCHIVE)) == 2

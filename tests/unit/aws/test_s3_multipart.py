@@ -16,7 +16,8 @@ from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
 
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
-from imagenet_etl.aws.s3_multipart import MultipartUpload, part_size
+from imagenet_etl.aws.s3_multipart import MultipartUpload
+from imagenet_etl.aws.s3_spans import part_size
 from imagenet_etl.aws.s3_unfinished import Noted, unfinished
 from imagenet_etl.aws.s3_upload import MIB, Bodies, Sending
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
@@ -43,11 +44,15 @@ def s3(request: pytest.FixtureRequest) -> Iterator[MotoServer]:
     client.delete_bucket(Bucket="backups")
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> LocalFile:
+def large_file(tmp_path: Path) -> LocalFile:
     path = tmp_path / "large"
     path.write_bytes(b"".join(n.to_bytes(4, "big") for n in range(SIZE // 4 + 1))[:SIZE])
     return LocalFile("large", path, SIZE, hash_file(path, "sha256")["sha256"])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> LocalFile:
+    return large_file(tmp_path)
 
 
 @pytest.fixture
@@ -125,30 +130,8 @@ def test_second_try_sends_only_what_is_missing(
     assert content(s3) == file.path.read_bytes()
 
 
-def test_part_of_another_content_is_sent_again(
-    moto: MotoServer, file: LocalFile, noted: Noted
-) -> None:
-    moto.bucket("backups")
-    client = moto.client("s3")
-    target = {"Bucket": "backups", "Key": "large"}
-    upload = client.create_multipart_upload(
-        **target,
-        Metadata={"sha256": file.sha256},
-        ChecksumAlgorithm="CRC32",
-        ChecksumType="FULL_OBJECT",
-    )["UploadId"]
-    for number in (1, 2):
-        body = file.path.read_bytes()[: 5 * MIB]
-        client.upload_part(**target, UploadId=upload, PartNumber=number, Body=body)
-    noted.put("s3://backups/large", upload)
-    again = uploading(moto, file, noted)
-    again.run()
-    assert again.resumed == 1
-    assert content(moto) == file.path.read_bytes()
-
-
 def test_upload_that_is_gone_is_begun_anew(s3: MotoServer, file: LocalFile, noted: Noted) -> None:
-    noted.put("s3://backups/large", "no-such-upload")
+    noted.put("s3://backups/large", "no-such-upload", "")
     uploading(s3, file, noted).run()
     assert content(s3) == file.path.read_bytes()
 

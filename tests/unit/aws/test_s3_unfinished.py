@@ -64,7 +64,7 @@ def test_old_upload_with_a_new_part_is_left_alone(bucket: Bucket, noted: Noted) 
 
 
 def test_own_upload_is_kept_while_its_file_is_wanted(bucket: Bucket, noted: Noted) -> None:
-    noted.put(URI, begin(bucket))
+    noted.put(URI, begin(bucket), "content")
     assert swept(bucket, noted, later, KEY) == 0
     assert noted.get(URI)
 
@@ -72,7 +72,7 @@ def test_own_upload_is_kept_while_its_file_is_wanted(bucket: Bucket, noted: Note
 def test_own_upload_of_another_run_is_left_alone_until_it_is_idle(
     bucket: Bucket, noted: Noted
 ) -> None:
-    noted.put(URI, begin(bucket))
+    noted.put(URI, begin(bucket), "content")
     assert swept(bucket, noted, time.time) == 0
     assert swept(bucket, noted, later) == 1
     assert noted.get(URI) == ""

@@ -123,6 +123,17 @@ def test_limited_bodies_are_slowed_while_they_are_sent_and_not_while_hashed(
     assert states == [False, True]
 
 
+def test_small_body_is_sent_without_waiting_for_a_go_ahead(bucket: Bucket, tmp_path: Path) -> None:
+    waits: list[bool] = []
+    bucket.client.meta.events.register(
+        "before-send.s3.PutObject", lambda request, **_: waits.append("Expect" in request.headers)
+    )
+    with watched(bucket.client):
+        put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+        put_file(bucket, local(tmp_path, bytes(2 * MIB), "larger"), Sending(), Bodies(0))
+    assert waits == [False, True]
+
+
 @pytest.fixture
 def rclone() -> Iterator[MotoServer]:
     """A server in another process: its memory is not ours."""

@@ -19,15 +19,15 @@ LONG = "/" + "a" * 100
 SCRIPTS: dict[str, Callable[[], str]] = {
     "producer": lambda: Producer("/data", 100).script(),
     "producer with all": lambda: Producer(
-        LONG, 65536, "n" * 64, "ubuntu:ubuntu", "io2", "ap-southeast-2", LONG + "s", True
+        LONG, 65536, "n" * 64, "ubuntu:ubuntu", "gp3", "ap-southeast-2", LONG + "s", True
     ).script(),
     "consumer": lambda: Consumer("tiny_imagenet", "/data").script(),
     "consumer with all": lambda: Consumer(
-        f"ilsvrc2012@{'v' * 64}", LONG, "ap-southeast-2", "full", "io2"
+        f"ilsvrc2012@{'v' * 64}", LONG, "ap-southeast-2", "full", "gp3"
     ).script(),
     "consumer that trusts": lambda: Consumer("ilsvrc2012", "/data", verify="none").script(),
     "mount": lambda: mount_script(volume_id="vol-0123456789abcdef0", mount_point="/data"),
-    "unmount": lambda: unmount_script(mount_point="/data"),
+    "unmount": lambda: unmount_script(volume_id="vol-0123456789abcdef0", mount_point="/data"),
     "verify": lambda: verify_script(folder="/data/v1", manifest_sha256="0" * 64, full=True),
 }
 
@@ -84,6 +84,10 @@ def test_values_arrive_as_they_are(value: str) -> None:
         lambda: Producer("/data", 0),
         lambda: Producer("/data", 100, owner="root; reboot"),
         lambda: Producer("/data", 100, volume_type="gp9"),
+        lambda: Producer("/data", 100, volume_type="io2"),
+        lambda: Producer("/data", 100, volume_type="st1"),
+        lambda: Producer("/data", 20_000, volume_type="gp2"),
+        lambda: Consumer("tiny_imagenet", "/data", volume_type="io1"),
         lambda: Producer("/data", 100, name="x,Values=*"),
         lambda: Producer("/data", 100, region="us-east"),
         lambda: Producer("/data", 100, stripe_scratch="scratch"),

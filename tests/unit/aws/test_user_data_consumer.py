@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from tests.support.stub_instance import (
     source_of,
 )
 
+from imagenet_etl.aws.ebs import tags
 from imagenet_etl.aws.ebs.tags import DEPLOYMENT, UNUSABLE, DatasetTags, tag_specification, tags_of
 from imagenet_etl.aws.user_data import Consumer
 
@@ -60,9 +62,9 @@ class Launched:
     def snapshot(self, version: str = "v1", **more: str) -> str:
         """Take a snapshot that the tags say is of a version."""
         source = self.ec2.create_volume(AvailabilityZone=ZONE, Size=1)["VolumeId"]
-        tags = DatasetTags("tiny_imagenet", version, self.manifest, PATH).to_dict() | more
+        named = DatasetTags("tiny_imagenet", version, self.manifest, PATH).to_dict() | more
         reply = self.ec2.create_snapshot(
-            VolumeId=source, TagSpecifications=tag_specification("snapshot", tags)
+            VolumeId=source, TagSpecifications=tag_specification("snapshot", named)
         )
         self.ec2.delete_volume(VolumeId=source)
         return str(reply["SnapshotId"])
@@ -119,13 +121,40 @@ def test_the_volume_ends_with_the_instance(launched: Launched) -> None:
     assert call["InstanceId"] == launched.machine.metadata["instance-id"]
 
 
-def test_the_token_names_instance_and_snapshot(launched: Launched) -> None:
-    snapshot = launched.snapshot()
+def test_the_token_is_as_long_as_it_may_be(launched: Launched) -> None:
+    launched.snapshot()
     launched.boot()
     (call,) = [call for name, call in launched.aws.calls if name == "ec2:CreateVolume"]
-    expected = f"{launched.machine.metadata['instance-id']}-{snapshot}-"
-    assert call["ClientToken"].startswith(expected)
-    assert len(call["ClientToken"]) <= 64
+    assert re.fullmatch("[0-9a-f]{64}", call["ClientToken"])
+
+
+def test_a_boot_after_a_deletion_is_not_led_to_what_is_gone(launched: Launched) -> None:
+    launched.snapshot()
+    launched.aws.fails["AttachVolume"] = "UnauthorizedOperation: no"
+    assert launched.boot().returncode == 1
+    launched.aws.grow_old()
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout
+    assert len(launched.volumes()) == 1
+
+
+def test_a_path_may_hold_what_notations_are_made_of(launched: Launched) -> None:
+    path = 'data, sets]/{a} "b" \\c=d'
+    launched.options["verify"] = "none"
+    launched.snapshot(**{tags.PATH: path})
+    for _ in range(2):
+        done = launched.boot()
+        assert done.returncode == 0, done.stdout
+        assert f"tiny_imagenet: {launched.point}/{path} (vol-" in done.stdout
+    assert tags_of(launched.volumes()[0])[tags.PATH] == path
+
+
+def test_a_snapshot_that_tells_no_path_makes_no_volume(launched: Launched) -> None:
+    launched.snapshot(**{tags.PATH: ""})
+    done = launched.boot()
+    assert done.returncode == 1
+    assert "tells where in it tiny_imagenet is" in done.stdout
+    assert launched.volumes() == []
 
 
 def test_a_second_boot_finds_its_volume_even_when_there_is_a_newer_snapshot(
@@ -215,7 +244,7 @@ def test_a_lost_reply_makes_no_second_volume(launched: Launched) -> None:
 def test_the_volume_carries_what_a_later_boot_needs(launched: Launched) -> None:
     launched.snapshot()
     launched.boot()
-    tags = tags_of(launched.volumes()[0])
+    there = tags_of(launched.volumes()[0])
     assert DatasetTags.of(launched.volumes()[0]).manifest_sha256 == launched.manifest
     instance_id = launched.machine.metadata["instance-id"]
-    assert tags[DEPLOYMENT] == f"{instance_id}:{launched.point}"
+    assert there[DEPLOYMENT] == f"{instance_id}:{launched.point}"

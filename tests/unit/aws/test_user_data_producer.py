@@ -90,6 +90,39 @@ def test_a_second_boot_changes_nothing(launched: Launched) -> None:
     assert {name.split(":")[1] for name in launched.aws.names[calls:]} == {"DescribeVolumes"}
 
 
+def test_a_boot_after_a_crash_gives_it_away(launched: Launched) -> None:
+    launched.boot()
+    os.chown(launched.point, 0, 0)
+    assert launched.boot().returncode == 0
+    assert launched.point.stat().st_uid == 1000
+
+
+def test_a_volume_that_was_deleted_is_made_anew(launched: Launched) -> None:
+    launched.boot()
+    (volume,) = (item["VolumeId"] for item in launched.volumes())
+    instance_id = launched.machine.metadata["instance-id"]
+    launched.ec2.detach_volume(VolumeId=volume, InstanceId=instance_id)
+    launched.ec2.delete_volume(VolumeId=volume)
+    launched.aws.grow_old()
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout
+    (again,) = (item["VolumeId"] for item in launched.volumes())
+    assert again != volume
+
+
+def test_two_producers_at_once_ask_for_one_volume(launched: Launched) -> None:
+    launched.boot()
+    (volume,) = launched.volumes()
+    # Not to be seen yet.
+    launched.ec2.delete_tags(Resources=[volume["VolumeId"]], Tags=volume["Tags"])
+    launched.machine.metadata["instance-id"] = launch_instance(launched.ec2, ZONE)
+    assert launched.boot().returncode == 1
+    first, second = (
+        call["ClientToken"] for name, call in launched.aws.calls if name == "ec2:CreateVolume"
+    )
+    assert first == second
+
+
 def test_after_a_stop_it_is_mounted_again_and_not_formatted(launched: Launched) -> None:
     launched.boot()
     (launched.point / "file").write_text("of a run")
@@ -192,8 +225,31 @@ def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -
     assert done.returncode == 7
     assert "ec2:StopInstances" not in launched.aws.names
     keep.unlink()
+    launched.aws.fails["StopInstances"] = "RequestLimitExceeded"
     assert subprocess.run([runner, "true"], env=env, capture_output=True).returncode == 0
+    assert launched.aws.names.count("ec2:StopInstances") == 2
     name, call = launched.aws.calls[-1]
     assert name == "ec2:StopInstances"
     assert call["InstanceIds"] == [launched.machine.metadata["instance-id"]]
     assert subprocess.run([runner], env=env, capture_output=True).returncode == 2
+
+
+def test_who_ends_the_run_ends_the_command_and_stops_the_instance(launched: Launched) -> None:
+    launched.options["stop_when_done"] = True
+    launched.boot()
+    runner = launched.machine.root / "usr/local/bin/imagenet-etl-run"
+    env = launched.machine.environment(launched.aws.folder)
+    words = [runner, "bash", "-c", "trap 'echo told; exit 5' TERM; echo up; sleep 60 & wait"]
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n"
+        run.terminate()
+        assert run.stdout.readline() == "told\n"
+        assert run.wait(timeout=30) == 5
+    assert launched.aws.names[-1] == "ec2:StopInstances"
+
+
+def test_scratch_that_fails_leaves_the_means_to_stop(launched: Launched) -> None:
+    launched.options |= {"stop_when_done": True, "stripe_scratch": "/proc/scratch"}
+    assert launched.boot().returncode == 1
+    assert (launched.machine.root / "usr/local/bin/imagenet-etl-run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def entry(content: str = "aa", at: float = 1.0, version: str = "v1", **more: Any
     } | more
 
 
+def manifest_of(version: str) -> bytes:
+    """Return what stands for a version's manifest."""
+    return f'{{"version": "{version}"}}'.encode()
+
+
+def digest_of(version: str) -> str:
+    """Return the digest of that."""
+    return hashlib.sha256(manifest_of(version)).hexdigest()
+
+
 def class_tree(root: Path, files: dict[str, bytes] | None = None) -> Path:
     """Write a small tree of class folders with splits."""
     if files is None:
@@ -54,7 +65,9 @@ class Site:
     def __init__(self, folder: Path, moto: MotoServer | None = None, s3_uri: str = "") -> None:
         self.moto = moto
         self.storage = LocalStorage(folder)
-        self.store = Datastore(NAME, self.storage, Owner("cli-1", "x"), self.client, s3_uri)
+        self.store = Datastore(
+            NAME, self.storage, Owner("cli-1", "x"), self.client, s3_uri, {"Tagging": "team=vision"}
+        )
 
     def client(self, service: str, region: str = "") -> Any:
         assert self.moto is not None, f"asked for {service}"
@@ -63,12 +76,12 @@ class Site:
     def on_disk(self, version: str, at: float, **more: Any) -> Entry:
         """Make a version on disk and enter it."""
         folder = f"datasets/{NAME}/{version}"
-        self.storage.put(f"{folder}/manifest.json", b"{}")
+        self.storage.put(f"{folder}/manifest.json", manifest_of(version))
         self.storage.put(f"{folder}/recordio/train/a.rec", version.encode() * 100)
         return self.enter(version, at, **more)
 
     def enter(self, version: str, at: float, **more: Any) -> Entry:
-        made = entry(content=f"content of {version}", at=at, version=version, **more)
+        made = entry(at=at, version=version, **{"content": digest_of(version)} | more)
         update_registry(
             self.storage, NAME, self.store.owner, lambda known: known.with_entry(version, made)
         )
@@ -78,8 +91,8 @@ class Site:
         """Make a version on disk and in the bucket and enter it in both."""
         uri = f"{URI}/{NAME}/{version}"
         made = self.on_disk(version, at, s3_uri=uri, **more)
-        for name in ("manifest.json", "recordio/train/a.rec"):
-            self.put_object(f"x/{NAME}/{version}/{name}")
+        self.put_object(f"x/{NAME}/{version}/recordio/train/a.rec")
+        self.put_object(f"x/{NAME}/{version}/manifest.json", manifest_of(version))
         update_catalog(
             self.client("s3"), self.place, NAME, lambda known: known.with_entry(version, made)
         )
@@ -89,8 +102,8 @@ class Site:
     def place(self) -> Any:
         return backup_place(URI, NAME)
 
-    def put_object(self, key: str) -> None:
-        self.client("s3").put_object(Bucket="backups", Key=key, Body=b"x" * 1000)
+    def put_object(self, key: str, body: bytes = b"x" * 1000) -> None:
+        self.client("s3").put_object(Bucket="backups", Key=key, Body=body)
 
     def objects(self) -> list[str]:
         reply = self.client("s3").list_objects_v2(Bucket="backups")
@@ -100,7 +113,7 @@ class Site:
         """Take a snapshot that bears a version's tags."""
         ec2 = self.client("ec2", region)
         volume = ec2.create_volume(AvailabilityZone=f"{region}a", Size=8)["VolumeId"]
-        tags = DatasetTags(NAME, version, f"content of {version}", "").to_dict()
+        tags = DatasetTags(NAME, version, digest_of(version), "").to_dict()
         reply = ec2.create_snapshot(
             VolumeId=volume, TagSpecifications=tag_specification("snapshot", tags)
         )

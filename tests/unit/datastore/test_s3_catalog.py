@@ -91,3 +91,26 @@ def test_catalogs_of_all_datasets_are_found(moto: MotoServer) -> None:
     client.put_object(Bucket="backups", Key="x/no_catalog/v1/manifest.json", Body=b"")
     assert [item.dataset for item in catalogs_below(client, URI)] == [NAME]
     assert list(catalogs_below(client, "s3://backups")) == []
+
+
+def test_options_and_checksum_go_with_the_catalog_and_the_key_stays(moto: MotoServer) -> None:
+    moto.bucket("backups")
+    client = moto.client("s3")
+    key = moto.client("kms").create_key()["KeyMetadata"]["Arn"]
+    options = {
+        "ServerSideEncryption": "aws:kms",
+        "SSEKMSKeyId": key,
+        "Tagging": "team=vision",
+    }
+    made, sent = entry(), []
+    client.meta.events.register(
+        "provide-client-params.s3.PutObject", lambda params, **_: sent.append(params)
+    )
+    update_catalog(client, PLACE, NAME, lambda known: known.with_entry("v1", made), options)
+    where = {"Bucket": "backups", "Key": PLACE.catalog}
+    assert client.head_object(**where)["SSEKMSKeyId"] == key
+    assert "ChecksumSHA256" in sent[0]
+    tags = client.get_object_tagging(**where)["TagSet"]
+    assert tags == [{"Key": "team", "Value": "vision"}]
+    enter(client, "v2")
+    assert client.head_object(**where)["SSEKMSKeyId"] == key

@@ -23,6 +23,7 @@ from imagenet_etl.download.sources import sources_of
 from imagenet_etl.errors import CloudNotFound, ConfigError
 from imagenet_etl.leases import Owner
 from imagenet_etl.pipeline import run_download_of, run_stage
+from imagenet_etl.preflight.archives import known_archives
 
 
 @pytest.fixture
@@ -99,8 +100,17 @@ def test_an_archive_that_nobody_serves_comes_from_the_backup(
     (source,) = sources_of(build).archives
     note, count = verified_archive(build, source.archive, source=source.place)
     assert count == len(held.getvalue())
-    assert note.source == f"{BACKUP}/imagenet_fall11/archives/{name}.backup.json"
+    assert note.source == f"{BACKUP}/imagenet_fall11/archives/{name}/"
     assert verified_archive(build, source.archive, source=source.place) == (note, 0)
+
+
+def test_the_budget_counts_what_a_backup_may_hold(tmp_path: Path, moto: MotoServer) -> None:
+    (known,) = known_archives(fall11(tmp_path, moto, s3_uri=BACKUP))
+    assert (known.is_given, known.missing) == (True, 1_310_000_000_000)
+    (known,) = known_archives(fall11(tmp_path, moto, s3_uri=BACKUP, expect="any"))
+    assert (known.is_given, known.missing) == (True, None)
+    (known,) = known_archives(fall11(tmp_path, moto, s3_uri=BACKUP, from_backup=False))
+    assert not known.is_given
 
 
 def test_an_archive_that_nobody_has_is_a_typed_error(

@@ -1,6 +1,7 @@
 """The tar of a large gzipped archive comes from the backup alone, and stands for its archive."""
 
 import gzip
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,13 @@ from tests.support.winter21 import (
     winter21_build,
 )
 
+from imagenet_etl.aws.s3_restore_archives import newest_mark, restore_archive
 from imagenet_etl.build import Build
 from imagenet_etl.download.archive import noted, upstream_changed, verified_archive
+from imagenet_etl.download.asked import asked_for
 from imagenet_etl.download.release import release_archive
+from imagenet_etl.download.unpacked import tar_key
+from imagenet_etl.errors import CloudNotFound
 from imagenet_etl.pipeline import run_stage
 
 DATASET = "imagenet_winter21"
@@ -134,3 +139,44 @@ def test_the_stages_read_a_tar_that_came_alone(
             assert run_stage(build, "download").reused
         back_up(client, packed, publisher.url)
     assert [r.digest for r in receipts[0]] == [r.digest for r in receipts[1]]
+
+
+def test_a_tar_that_tells_no_md5_is_not_taken_for_the_published_one(
+    tmp_path: Path, packed: bytes, publisher: FaultServer, moto: MotoServer, client: Any
+) -> None:
+    back_up(client, packed, publisher.url)
+    facts = replace(FACTS, url=publisher.url, md5=hashlib.md5(packed).hexdigest())
+    build = asks(tmp_path / "data", publisher.url, moto)
+    build = replace(build, settings=replace(build.settings, expect="published"))
+    note = verified_archive(build, facts, quick())[0]
+    assert note.digests["packed_md5"] == facts.md5
+    assert publisher.requests
+
+
+def test_a_restore_takes_the_tar_though_a_part_of_the_archive_has_come(
+    tmp_path: Path, packed: bytes, publisher: FaultServer, moto: MotoServer, client: Any
+) -> None:
+    tar = back_up(client, packed, publisher.url)
+    build = asks(tmp_path / "data", publisher.url, moto)
+    asked = asked_for(build, FACTS, publisher.url)
+    part = tmp_path / "data" / f"{asked.key}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"begun")
+    note, count = restore_archive(build, newest_mark(build, FACTS.name), quick())
+    assert (note.digests["sha256"], count) == (sha256_of(tar), len(tar))
+    assert restore_archive(build, newest_mark(build, FACTS.name), quick()) == (note, 0)
+    assert publisher.requests == []
+
+
+def test_a_tar_that_nothing_vouches_for_is_not_replaced(
+    tmp_path: Path, packed: bytes, publisher: FaultServer, moto: MotoServer, client: Any
+) -> None:
+    back_up(client, packed, publisher.url)
+    build = asks(tmp_path / "data", publisher.url, moto)
+    path = tmp_path / "data" / tar_key(build, asked_for(build, FACTS, publisher.url))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(CloudNotFound, match="nothing vouches for"):
+        restore_archive(build, newest_mark(build, FACTS.name), quick())
+    assert path.read_bytes() == b"mine"
+    assert publisher.requests == []

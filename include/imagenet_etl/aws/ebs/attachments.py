@@ -12,6 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from imagenet_etl.aws.ebs.once import found_soon
 from imagenet_etl.aws.ebs.waits import DETACHED, attachment_of, described_volume
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.errors import CloudNotFound, StillPending, VolumeFailed
@@ -24,6 +25,7 @@ _TAKEN = ("InvalidParameterValue", "InvalidDevice.InUse")
 """EC2's codes for a device name that is in use."""
 
 _IN_USE, _STATE = "VolumeInUse", ("IncorrectState", "IncorrectInstanceState")
+_ENDING = ("shutting-down", "terminated")
 
 
 def attach_volume(ec2: Any, volume_id: str, instance_id: str, device: str = "") -> str:
@@ -36,13 +38,15 @@ def attach_volume(ec2: Any, volume_id: str, instance_id: str, device: str = "") 
         device: A name such as ``/dev/sdf``; empty for one that is free.
 
     Raises:
-        VolumeFailed: It is attached elsewhere or lies in another zone, or no name is free.
+        VolumeFailed: It is attached elsewhere or lies in another zone, no name is free, or the
+            instance is being terminated.
         StillPending: The volume is not made yet, or the instance not ready.
         CloudNotFound, AccessDenied, CloudError, CloudUnavailable: EC2 refuses or fails.
     """
     if there := _attached_as(ec2, volume_id, instance_id):
         return there
     instance = described_instance(ec2, instance_id)
+    _check_alive(instance)
     _check_zone(described_volume(ec2, volume_id), instance)
     used = {_letters(item["DeviceName"]) for item in instance.get("BlockDeviceMappings", ())}
     free = [device] if device else [name for name in DEVICES if _letters(name) not in used]
@@ -85,6 +89,23 @@ def detach_volume(ec2: Any, volume_id: str) -> None:
         log.info("volume %s: %s", volume_id, error)
 
 
+def set_delete_on_termination(ec2: Any, instance_id: str, volume_id: str) -> None:
+    """Let an attached volume be deleted with its instance; said twice, it does no harm.
+
+    Raises:
+        StillPending: EC2 does not show the attachment yet.
+        CloudNotFound, AccessDenied, CloudError, CloudUnavailable: EC2 refuses or fails.
+    """
+    there = attachment_of(described_volume(ec2, volume_id), instance_id)
+    if not there:
+        raise StillPending(f"volume {volume_id} is not attached to {instance_id} yet")
+    if there.get("DeleteOnTermination"):
+        return
+    mapping = {"DeviceName": there["Device"], "Ebs": {"DeleteOnTermination": True}}
+    with typed_aws_errors("ModifyInstanceAttribute", instance_id):
+        ec2.modify_instance_attribute(InstanceId=instance_id, BlockDeviceMappings=[mapping])
+
+
 def described_instance(ec2: Any, instance_id: str) -> dict[str, Any]:
     """Return an instance as EC2 describes it.
 
@@ -112,8 +133,10 @@ def _answer(ec2: Any, volume_id: str, instance_id: str, error: ClientError) -> b
     """
     code = error.response["Error"]["Code"]
     told = error.response["Error"].get("Message", "")
-    # The call may have been heard before, and its reply lost.
+    # The call may have been heard before, and its reply lost; what it did may show late.
     if _attached_as(ec2, volume_id, instance_id):
+        return False
+    if code == _IN_USE and found_soon(lambda: _attached_as(ec2, volume_id, instance_id)):
         return False
     if code in _TAKEN and "in use" in told:
         return True
@@ -149,6 +172,17 @@ def _attached_as(ec2: Any, volume_id: str, instance_id: str) -> str:
                 remedy="Make another volume from the snapshot for this instance",
             )
     return ""
+
+
+def _check_alive(instance: dict[str, Any]) -> None:
+    state = instance.get("State", {}).get("Name", "")
+    if state in _ENDING:
+        raise VolumeFailed(
+            f"no volume can be attached to {instance['InstanceId']}",
+            expected="an instance that lives",
+            found=state,
+            remedy="Name another instance",
+        )
 
 
 def _check_zone(volume: dict[str, Any], instance: dict[str, Any]) -> None:

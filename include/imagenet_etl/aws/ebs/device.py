@@ -34,7 +34,7 @@ class Underlying:
             (overlay, tmpfs, NFS), or ``UNTOLD`` for a disk that does not say what it is.
         volume_id: Of an EBS volume; else empty.
         mount_point: Where its file system is mounted.
-        is_root_fs: Whether that is the root file system, or may be a part of it.
+        is_root_fs: Whether that is the root file system.
         file_system: Its type, such as ``xfs``.
         device: The device's name, such as ``nvme1n1p1``.
         subfolder: What of the file system is mounted there; ``/`` for all of it.
@@ -47,6 +47,11 @@ class Underlying:
     file_system: str
     device: str
     subfolder: str = "/"
+
+    @property
+    def may_be_root_fs(self) -> bool:
+        """A bind mount shows a part of some file system, which may be the host's root."""
+        return self.is_root_fs or self.subfolder != "/"
 
     def path_on_volume(self, path: Path) -> str:
         """Return a folder's path relative to the root of the file system.
@@ -73,8 +78,7 @@ def volume_under(path: Path, root: Path = Path("/")) -> Underlying:
         kind=kind,
         volume_id=volume_id,
         mount_point=mount.point,
-        # A bind mount shows a part of some file system, which may be the host's root.
-        is_root_fs=mount.point == "/" or mount.number == system.number or mount.subfolder != "/",
+        is_root_fs=mount.point == "/" or mount.number == system.number,
         file_system=mount.kind,
         device=disk.name if disk is not None else mount.source,
         subfolder=mount.subfolder,
@@ -102,7 +106,8 @@ def check_volume(path: Path, volume_id: str, root: Path = Path("/")) -> Underlyi
         root: Where ``proc`` and ``sys`` are looked for.
 
     Raises:
-        WrongVolume: It lies on another volume, or on what no EBS snapshot holds.
+        WrongVolume: It lies on another volume, on what no EBS snapshot holds, or on the root
+            volume, whose keys and secrets a snapshot would hold, too.
     """
     under = volume_under(path, root)
     if under.kind == EBS and under.volume_id != volume_id:
@@ -112,6 +117,19 @@ def check_volume(path: Path, volume_id: str, root: Path = Path("/")) -> Underlyi
             found=f"{under.volume_id} ({under.device} on {under.mount_point})",
             remedy=f"Set the volume id to {under.volume_id}, or the data folder to one on "
             f"{volume_id}",
+        )
+    if under.kind == EBS and under.is_root_fs:
+        raise WrongVolume(
+            f"{path} lies on the machine's root volume",
+            expected="a volume that holds nothing but data",
+            found=f"{volume_id} with keys, secrets and logs, which whoever gets its snapshot reads",
+            remedy=f"Keep the data folder on a volume of its own. {_S3_INSTEAD}",
+        )
+    if under.kind == EBS and under.may_be_root_fs:
+        log.warning(
+            "%s is %s of a volume that may hold other things: its snapshot will hold them, too",
+            under.mount_point,
+            under.subfolder,
         )
     if under.kind == INSTANCE_STORE or (under.kind in _ON_EC2_ONLY and is_ec2(root)):
         raise WrongVolume(

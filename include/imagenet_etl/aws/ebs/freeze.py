@@ -84,7 +84,7 @@ def _check_can_freeze(mount_point: Path) -> None:
     under = volume_under(mount_point)
     if under.mount_point != str(mount_point.resolve()):
         raise FreezeFailed(f"{mount_point} is no mount point", expected=under.mount_point)
-    if under.is_root_fs:
+    if under.may_be_root_fs:
         raise FreezeFailed(
             f"{mount_point} is not frozen, since it may be the root file system",
             expected="a volume of its own for the data, mounted as a whole",

@@ -1,8 +1,8 @@
 """Calls that must not be repeated by the SDK, and patience for what appears a little later.
 
-CreateSnapshot and CopySnapshot take no idempotency token. botocore repeats a call whose reply was
-lost by itself, and would so make a second snapshot. Sources: Amazon EC2 API Reference, "Ensuring
-idempotency" and "Eventual consistency"; botocore, ``Endpoint._needs_retry``.
+CreateSnapshot, CopySnapshot and SendCommand take no idempotency token. botocore repeats a call
+whose reply was lost by itself, and would so make a second snapshot. Sources: Amazon EC2 API
+Reference, "Ensuring idempotency" and "Eventual consistency"; botocore, ``Endpoint._needs_retry``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from botocore.exceptions import ClientError
 
 Found = TypeVar("Found")
 
-CREATING = ("CreateSnapshot", "CopySnapshot", "CreateVolume")
-"""The calls that make something; only the last takes a token, and that for a day."""
+CREATING = {
+    "ec2": ("CreateSnapshot", "CopySnapshot", "CreateVolume"),
+    "ssm": ("SendCommand",),
+}
+"""The calls that make something; only CreateVolume takes a token, and that for a day."""
 
 WAITS_S: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
 """How long to wait between looks for something that was just made."""
@@ -26,16 +29,21 @@ _SERVER_ERROR = 500
 _THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "SlowDown")
 
 
-def never_repeated(ec2: Any) -> Any:
-    """Return the EC2 client, which from now on sends a creating call again only when throttled.
+def never_repeated(client: Any, service: str = "ec2") -> Any:
+    """Return the client, which from now on sends a creating call again only when throttled.
 
-    A lost reply and a server's error reach the caller, who looks by tag for what was made.
+    A lost reply and a server's error reach the caller, who looks for what was made: by its tag,
+    or a command by its comment.
+
+    Args:
+        client: The client of the service.
+        service: ``ec2`` or ``ssm``.
     """
-    for name in CREATING:
-        ec2.meta.events.register_first(
-            f"needs-retry.ec2.{name}", _stop, unique_id=f"imagenet-etl-once-{name}"
+    for name in CREATING[service]:
+        client.meta.events.register_first(
+            f"needs-retry.{service}.{name}", _stop, unique_id=f"imagenet-etl-once-{name}"
         )
-    return ec2
+    return client
 
 
 def _stop(

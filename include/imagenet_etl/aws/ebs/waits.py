@@ -98,17 +98,24 @@ def volume_progress(ec2: Any, volume_id: str) -> Progress:
 
 
 def attachment_progress(ec2: Any, volume_id: str, instance_id: str) -> Progress:
-    """Return how far a volume's attachment to an instance is.
+    """Return how far a volume's attachment to an instance is; a deadline has to end it.
+
+    A volume that shows no attachment is not attached *yet*: for seconds after AttachVolume, EC2 may
+    answer with what was before.
 
     Raises:
-        VolumeFailed: It is attached to another instance, or nothing attaches it.
+        VolumeFailed: It is attached to another instance, or cannot be attached.
         CloudNotFound: There is no such volume.
     """
     volume = described_volume(ec2, volume_id)
     thing = f"attachment of {volume_id} to {instance_id}"
     if state := attachment_of(volume, instance_id).get("State", ""):
         return Progress(thing, state, state == "attached")
-    others = [item["InstanceId"] for item in volume.get("Attachments", ())]
+    others = [
+        item["InstanceId"] for item in volume.get("Attachments", ()) if item["State"] != DETACHED
+    ]
+    if not others and volume["State"] in ("available", "in-use"):
+        return Progress(thing, volume["State"], done=False, told="no attachment to be seen")
     raise VolumeFailed(
         f"volume {volume_id} is not attached to {instance_id}",
         expected="attaching or attached",

@@ -5,13 +5,16 @@ newest_snapshot() {
   local found filters=("Name=tag:$prefix:dataset,Values=$dataset" "Name=status,Values=completed")
   [ -z "$version" ] || filters+=("Name=tag:$prefix:version,Values=$version")
   # JSON, for the CLI applies a query to each page of a text.
-  found=$(ec2 describe-snapshots --owner-ids self --filters "${filters[@]}" --output json --query \
-    "sort_by(Snapshots[?!(Tags[?Key=='$prefix:unusable'])], &StartTime)[-1].[SnapshotId,
-    Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0]]") ||
-    die "cannot list snapshots"
-  read -r snapshot manifest path <<<"$(tr -d '[]",\n' <<<"$found")" || true
+  snapshot=$(ec2 describe-snapshots --owner-ids self --filters "${filters[@]}" --output json --query \
+    "sort_by(Snapshots[?!(Tags[?Key=='$prefix:unusable'])], &StartTime)[-1].SnapshotId" |
+    tr -d '"') || die "cannot list snapshots"
   [[ $snapshot == snap-* ]] ||
     die "no completed snapshot of $dataset ${version:-of any version} in $region"
+  found=$(ec2 describe-snapshots --snapshot-ids "$snapshot" --output text --query "Snapshots[0].[
+    Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0]]") ||
+    die "cannot look at $snapshot"
+  IFS=$'\t' read -r manifest path <<<"$found"
+  case $path in "" | None) die "no tag of $snapshot tells where in it $dataset is" ;; esac
 }
 
 # Set `volume` and `holder`: this instance's own from an earlier boot, or a new one.
@@ -22,14 +25,14 @@ dataset_volume() {
   if [ -z "$found" ]; then
     newest_snapshot
     echo "$dataset is in $snapshot; making a volume of $volume_type in $zone"
-    tags="{Key=Name,Value=$prefix $dataset},{Key=$prefix:deployment,Value=$instance:$mount_point}"
-    tags+=",{Key=$prefix:dataset,Value=$dataset},{Key=$prefix:manifest,Value=$manifest}"
-    tags+=",{Key=$prefix:path,Value=$path}"
-    volume=$(ec2 create-volume --availability-zone "$zone" --snapshot-id "$snapshot" \
-      --volume-type "$volume_type" --tag-specifications "ResourceType=volume,Tags=[$tags]" \
-      --client-token "$instance-$snapshot-$(cksum <<<"$mount_point" | cut -d ' ' -f 1)" \
-      --output text --query VolumeId) || die "cannot create a volume of $snapshot"
-    made=yes holder=None
+    # JSON, for a path may hold what the CLI's own notation is made of.
+    found=${path//\\/\\\\}
+    tags=$(printf ',{"Key":"%s","Value":"%s"}' Name "$prefix $dataset" "$prefix:dataset" "$dataset" \
+      "$prefix:deployment" "$instance:$mount_point" "$prefix:manifest" "$manifest" \
+      "$prefix:path" "${found//\"/\\\"}")
+    make_volume --availability-zone "$zone" --snapshot-id "$snapshot" --volume-type "$volume_type" \
+      --tag-specifications "[{\"ResourceType\":\"volume\",\"Tags\":[${tags#,}]}]"
+    made=yes
   else
     read -r volume state holder <<<"$found"
     read -r found manifest path <<<"$(volume_tag dataset) $(volume_tag manifest) $(volume_tag path)"
@@ -73,7 +76,7 @@ check_dataset() {
     return
   fi
   # Nobody shall train on what is not the dataset.
-  forget_mount "$mount_point"
+  set_mount "$mount_point"
   umount "$mount_point" || true
   die "$volume does not hold $dataset as it was published"
 }

@@ -30,9 +30,15 @@ disk_of() {
   return 1
 }
 
-# On Nitro the attachment's name can be that of another disk.
+# On Nitro the attachment's name can be that of another disk. Some instances on Xen have NVMe disks,
+# too, but of their own.
 is_nitro() {
-  compgen -G "$root/sys/block/nvme*" >/dev/null
+  grep -qs "Amazon Elastic Block Store" "$root"/sys/block/nvme*/device/model
+}
+
+# Print MAJ:MIN of a device.
+number_of() {
+  lsblk --nodeps --noheadings --raw --output MAJ:MIN "$1" | tr -d '[:space:]'
 }
 
 # Print the only partition of a disk, or the disk when it has none.

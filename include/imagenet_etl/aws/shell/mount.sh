@@ -5,11 +5,9 @@
 mount_options() {
   local options=$2,noatime,nodev,nosuid
   case $1-$2 in
-    # A snapshot of a mounted file system has a log to replay, which a read-only mount must not do.
-    ext[34]-ro) echo "$options,noload" ;;
-    # Every volume of a snapshot has the same UUID, which XFS mounts only once unless told.
-    xfs-ro) echo "$options,nouuid,norecovery" ;;
-    xfs-rw) echo "$options,nouuid" ;;
+    # Every volume of a snapshot has the same UUID, which XFS mounts only once unless told. Its log
+    # has to be replayed, read-only or not: of a mounted file system, what came last is there alone.
+    xfs-*) echo "$options,nouuid" ;;
     *) echo "$options" ;;
   esac
 }
@@ -18,7 +16,7 @@ mount_options() {
 #   mounted_right DEVICE MOUNT_POINT ro|rw
 mounted_right() {
   local device=$1 point=$2 mode=$3 found number
-  number=$(lsblk --nodeps --noheadings --raw --output MAJ:MIN "$device" | tr -d '[:space:]')
+  number=$(number_of "$device")
   if found=$(findmnt --noheadings --raw --mountpoint "$point" --output MAJ:MIN,OPTIONS,SOURCE); then
     found=${found##*$'\n'} # the last one hides the others
     [ "${found%% *}" = "$number" ] || die "$point is in use: ${found##* } is mounted there"
@@ -56,11 +54,10 @@ remember_mount() {
   case $device in */by-id/*) ;; *) device=UUID=$(blkid -p -o value -s UUID "$device") ;; esac
   kind=$(blkid -p -o value -s TYPE "$1")
   line="$device $point $kind $(mount_options "$kind" "$mode"),nofail"
-  line+=",x-systemd.device-timeout=2min,x-imagenet-etl 0 0"
-  grep -qxF "$line" "$table" 2>/dev/null && return
-  forget_mount "$point"
-  if awk -v point="$point" '$1 !~ /^#/ && $2 == point {found = 1} END {exit !found}' "$table"; then
+  line+=",x-systemd.device-timeout=2min,x-imagenet-etl=$volume 0 0"
+  if [ -e "$table" ] && awk -v point="$point" '$1 !~ /^#/ && $2 == point && $4 !~ /x-imagenet-etl/ {
+    found = 1} END {exit !found}' "$table"; then
     die "$table has a line of someone else's for $point"
   fi
-  echo "$line" >>"$table"
+  set_mount "$point" "$line"
 }

@@ -6,13 +6,11 @@ data_volume() {
   found=$(tagged_volume "$tag" "$name")
   if [ -z "$found" ]; then
     echo "making $name: ${size_gib} GiB of $volume_type in $zone"
-    found=$(ec2 create-volume --availability-zone "$zone" --size "$size_gib" \
-      --volume-type "$volume_type" --client-token "$instance-$(cksum <<<"$name" | cut -d ' ' -f 1)" \
-      --tag-specifications "ResourceType=volume,Tags=[{Key=Name,Value=$name},{Key=$tag,Value=$name}]" \
-      --output text --query VolumeId) || die "cannot create a volume"
-    found="$found creating None"
+    make_volume --availability-zone "$zone" --size "$size_gib" --volume-type "$volume_type" \
+      --tag-specifications "ResourceType=volume,Tags=[{Key=Name,Value=$name},{Key=$tag,Value=$name}]"
+  else
+    read -r volume state holder <<<"$found"
   fi
-  read -r volume state holder <<<"$found"
 }
 
 # Three witnesses, and none of them may see anything: lsblk with wipefs, blkid, the first bytes.
@@ -28,7 +26,6 @@ format_when_blank() {
   cmp -s -n 4194304 "$disk" /dev/zero || die "$disk holds bytes of no known kind; it is not formatted"
   echo "$volume is blank: making a file system"
   mkfs.xfs -q -K "$disk" </dev/null
-  formatted=yes
 }
 
 # A command for the end of a run. Stopping by the API never terminates, as a shutdown may.
@@ -42,14 +39,24 @@ if [ \$# = 0 ]; then
     "has ended, well or not, unless there is $root/run/imagenet-etl-keep" >&2
   exit 2
 fi
-code=0
-"\$@" || code=\$?
+export AWS_RETRY_MODE=standard AWS_MAX_ATTEMPTS=10
+# Who ends this ends the command, and the instance stops all the same.
+trap 'kill -TERM "\$!" 2>/dev/null' TERM INT HUP
+"\$@" <&0 &
+while true; do
+  code=0
+  wait "\$!" || code=\$?
+  kill -0 "\$!" 2>/dev/null || break
+done
 echo "imagenet-etl: '\$*' ended with \$code" >&2
 sync
 if [ -e "$root/run/imagenet-etl-keep" ]; then
   echo "imagenet-etl: kept running" >&2
 else
-  aws --region "$region" ec2 stop-instances --instance-ids "$instance" >/dev/null
+  for pause in 5 30 120 600 0; do
+    aws --region "$region" ec2 stop-instances --instance-ids "$instance" >/dev/null && break
+    sleep "\${IMAGENET_ETL_PAUSE:-\$pause}"
+  done
 fi
 exit \$code
 RUNNER
@@ -61,16 +68,16 @@ main() {
   needs aws curl blkid wipefs mkfs.xfs
   know_instance
   run_at_every_boot
+  [ "$stop_when_done" = no ] || install_runner
   data_volume
   attach_volume "$holder"
   wait_for 300 "the device of $volume" found_disk
-  formatted=no
   format_when_blank "$disk"
   device=$(content_device "$disk")
   mount_device "$device" "$mount_point" rw
   remember_mount "$device" "$mount_point" rw
-  [ "$formatted" = no ] || chown "$owner" "$mount_point"
+  # A new one is root's and empty, also at the boot after a crash.
+  [ "$(stat -c %u "$mount_point")$(ls -A "$mount_point")" != 0 ] || chown "$owner" "$mount_point"
   echo "$volume ($device) at $mount_point: $mounted"
   [ -z "$scratch" ] || stripe_nvme "$scratch"
-  [ "$stop_when_done" = no ] || install_runner
 }

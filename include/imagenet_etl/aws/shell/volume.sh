@@ -16,6 +16,32 @@ tagged_volume() {
   echo "$found"
 }
 
+# Set `volume` to a new one, `holder` to the instance that was as quick, or None. EC2 leads a token to what it has made for a day, even if that is deleted
+# by then: what cannot be seen two minutes after it was made is gone, and takes another token.
+#   make_volume OPTION...
+make_volume() {
+  local try token said seen
+  for try in {1..20}; do
+    token=$(sha256sum <<<"$* $try" | cut -c -64)
+    said=$(ec2 create-volume "$@" --client-token "$token" --output text \
+      --query '[VolumeId,CreateTime]') || die "cannot create a volume"
+    read -r volume said <<<"$said"
+    said=$(date -d "$said" +%s)
+    while true; do
+      seen=$(ec2 describe-volumes --volume-ids "$volume" --output text \
+        --query 'Volumes[0].[State,Attachments[0].InstanceId]' 2>/dev/null) || seen=
+      read -r seen holder <<<"$seen"
+      case $seen in
+        deleting | deleted) break ;;
+        ?*) return ;;
+      esac
+      [ "$(date +%s)" -lt $((said + 120)) ] || break
+      sleep 2
+    done
+  done
+  die "all volumes that were made are gone again"
+}
+
 volume_is() {
   local state
   state=$(ec2 describe-volumes --volume-ids "$volume" --output text --query 'Volumes[0].State') ||

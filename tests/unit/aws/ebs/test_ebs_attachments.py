@@ -4,13 +4,19 @@ from typing import Any
 
 import pytest
 
-from imagenet_etl.aws.ebs.attachments import DEVICES, attach_volume, detach_volume
+from imagenet_etl.aws.ebs.attachments import (
+    DEVICES,
+    attach_volume,
+    described_instance,
+    detach_volume,
+    set_delete_on_termination,
+)
 from imagenet_etl.aws.ebs.waits import (
     attachment_progress,
     detachment_progress,
     volume_progress,
 )
-from imagenet_etl.errors import CloudNotFound, VolumeFailed
+from imagenet_etl.errors import CloudNotFound, StillPending, VolumeFailed
 
 
 def another_volume(ec2: Any, zone: str = "us-east-1a") -> str:
@@ -54,6 +60,23 @@ def test_other_zone_is_told_before_the_call(ec2: Any, instance: str) -> None:
     far = another_volume(ec2, "us-east-1b")
     with pytest.raises(VolumeFailed, match="expected us-east-1a, found us-east-1b"):
         attach_volume(ec2, far, instance)
+
+
+def test_instance_that_ends_gets_no_volume(ec2: Any, volume: str, instance: str) -> None:
+    ec2.terminate_instances(InstanceIds=[instance])
+    with pytest.raises(VolumeFailed, match="found terminated"):
+        attach_volume(ec2, volume, instance)
+
+
+def test_volume_is_told_to_end_with_its_instance(ec2: Any, volume: str, instance: str) -> None:
+    with pytest.raises(StillPending, match="not attached"):
+        set_delete_on_termination(ec2, instance, volume)
+    attach_volume(ec2, volume, instance)
+    for _ in range(2):
+        set_delete_on_termination(ec2, instance, volume)
+    mapped = described_instance(ec2, instance)["BlockDeviceMappings"]
+    ends = {item["Ebs"]["VolumeId"]: item["Ebs"]["DeleteOnTermination"] for item in mapped}
+    assert ends[volume] is True
 
 
 def test_missing_volume_is_named(ec2: Any, instance: str) -> None:

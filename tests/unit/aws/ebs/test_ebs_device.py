@@ -108,9 +108,19 @@ def test_folder_without_a_mount_of_its_own_lies_on_the_root(machine: Machine) ->
 def test_bind_mount_of_a_part_may_be_the_root(machine: Machine) -> None:
     machine.disk("nvme1n1", "259:1", model=EBS_MODEL, serial="vol0123456789abcdef0")
     machine.mount("259:1", "/dev/nvme1n1", subfolder="/srv/images")
-    under = volume_under(machine.data, machine.finish())
-    assert under.is_root_fs
+    root = machine.finish()
+    under = volume_under(machine.data, root)
+    assert (under.is_root_fs, under.may_be_root_fs) == (False, True)
     assert under.path_on_volume(machine.data / "datasets/v1") == "srv/images/datasets/v1"
+    assert check_volume(machine.data, VOLUME, root) == under
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_root_volume_gets_no_snapshot(machine: Machine, bound: bool) -> None:
+    if bound:
+        machine.mount("259:0", "/dev/nvme0n1p1", subfolder="/srv")
+    with pytest.raises(WrongVolume, match="lies on the machine's root volume"):
+        check_volume(machine.data, "vol-0aaaaaaaaaaaaaaaa", machine.finish())
 
 
 def test_path_on_volume_begins_at_the_mount_point(machine: Machine) -> None:

@@ -76,9 +76,14 @@ def test_attachment_is_waited_for(ec2: Any, state: str, done: bool) -> None:
     assert attachment_progress(client, "vol-1", "i-1").done is done
 
 
-def test_volume_that_nothing_attaches_is_told(ec2: Any) -> None:
-    with pytest.raises(VolumeFailed, match="found available"):
-        attachment_progress(volume_of(ec2, "available"), "vol-1", "i-1")
+def test_attachment_that_does_not_show_yet_is_waited_for(ec2: Any) -> None:
+    progress = attachment_progress(volume_of(ec2, "available"), "vol-1", "i-1")
+    assert (progress.done, progress.state) == (False, "available")
+
+
+def test_volume_that_cannot_be_attached_is_told(ec2: Any) -> None:
+    with pytest.raises(VolumeFailed, match="found error"):
+        attachment_progress(volume_of(ec2, "error"), "vol-1", "i-1")
 
 
 def test_busy_detachment_tells_that_it_is_mounted(ec2: Any) -> None:

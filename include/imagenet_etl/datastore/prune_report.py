@@ -1,0 +1,59 @@
+"""What prune did, or would do, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from imagenet_etl.datastore.copies import SNAPSHOT, Copy
+from imagenet_etl.datastore.listing import size_in_words
+from imagenet_etl.errors import CloudError
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What was removed, or would be.
+
+    Attributes:
+        really: Whether it was; otherwise nothing was changed.
+        versions: The versions that go, newest first.
+        copies: Their copies.
+        kept: Why each of the others stays, by version.
+        troubles: What could not be removed; the next run tries again.
+        notes: What else there is to tell, such as what bears a version's name and stays.
+    """
+
+    really: bool
+    versions: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    kept: dict[str, str] = field(default_factory=dict)
+    troubles: tuple[CloudError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def usd_a_month(self) -> float:
+        """What they cost a month, at most."""
+        return sum(copy.usd_a_month for copy in self.copies)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        verb = "removed" if self.really else "would remove"
+        for copy in self.copies:
+            most = "at most " if copy.kind == SNAPSHOT else ""
+            price = f", {copy.usd_a_month:,.2f} USD a month" if copy.usd_a_month else ""
+            where = f" in {copy.region}" if copy.region else ""
+            yield (
+                f"{verb} {copy.version}: {copy.kind} {copy.name}{where}, "
+                f"{most}{size_in_words(copy.size)}{price}"
+            )
+        for version, reason in self.kept.items():
+            yield f"keeps {version}: {reason}"
+        for trouble in self.troubles:
+            yield f"left: {trouble}"
+        for note in self.notes:
+            yield f"note: {note}"
+        size = size_in_words(sum(copy.size for copy in self.copies))
+        yield (
+            f"{verb} {len(self.versions):,} versions, at most {size}, which saves at most "
+            f"{self.usd_a_month:,.2f} USD a month at list prices"
+        )

@@ -1,0 +1,196 @@
+"""Remove a version's copies, each so that a crash leaves no half of one.
+
+A folder is renamed out of the way and then deleted; a backup loses its commit mark first. Removing
+what is gone already does nothing, so a run that died is finished by the next. What is not this very
+content is never touched, whatever name it bears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+
+from botocore.exceptions import ClientError
+
+from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
+from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
+from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
+from imagenet_etl.datastore.copies import (
+    backup_digest,
+    backup_of,
+    folder_digest,
+    is_removing,
+    is_rest,
+    objects_of,
+    snapshots_of,
+)
+from imagenet_etl.datastore.disk import read_registry
+from imagenet_etl.datastore.store import Datastore, mark_of
+from imagenet_etl.errors import CloudError, CloudNotFound
+from imagenet_etl.manifest import MANIFEST
+
+_BATCH = 1000  # Amazon S3 API Reference, DeleteObjects
+_IN_USE, _GONE = "InvalidSnapshot.InUse", "InvalidSnapshot.NotFound"
+
+
+def remove_folder(store: Datastore, version: str, entry: Entry) -> str:
+    """Remove a version's own folder; an adopted tree stays where it is.
+
+    Returns:
+        Why a folder of its name stays; empty when none does.
+    """
+    storage, folder = store.storage, store.folder(version)
+    aside = f"work/{store.dataset}/removed/{version}"
+    storage.delete(aside)
+    digest = folder_digest(store, version)
+    if digest == entry["manifest_sha256"]:
+        storage.publish_tree(folder, aside, mark_of(entry))
+    elif digest or not is_rest(store, version, entry):
+        is_nothing = next(iter(storage.list(folder)), None) is None
+        return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"
+    storage.delete(folder)
+    storage.delete(aside)
+    return ""
+
+
+def remove_backup(store: Datastore, version: str, entry: Entry, uri: str) -> str:
+    """Remove a version from the bucket: its commit mark first, then the rest in batches.
+
+    The bucket's catalog has to say that this content is being removed, since that is what keeps
+    backups of other machines away. It is asked again before every batch.
+
+    Returns:
+        Why a backup of its name stays; empty when none does.
+
+    Raises:
+        CloudError, CloudUnavailable: S3 refuses or fails, or somebody began to use the name.
+    """
+    place, client = backup_of(store, version, uri), store.client("s3")
+    below = place.version(version)
+    if not is_removing(store, place, version, entry):
+        other = backup_digest(store, place, version)
+        return f"{uri} is not what the entry tells of" if other else ""
+    if digest := backup_digest(store, place, version):
+        if digest != entry["manifest_sha256"]:
+            return f"{uri} is not what the entry tells of"
+        with typed_aws_errors("DeleteObject", place.uri(below)):
+            client.delete_object(Bucket=place.bucket, Key=f"{below}/{MANIFEST}")
+    keys = (item["Key"] for item in objects_of(client, place, version))
+    while batch := list(islice(keys, _BATCH)):
+        _check_unused(store, place, version, entry)
+        with typed_aws_errors("DeleteObjects", place.uri(below)):
+            reply = client.delete_objects(
+                Bucket=place.bucket,
+                Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+            )
+        if errors := reply.get("Errors"):
+            raise CloudError(
+                f"{len(errors):,} objects below {place.uri(below)} could not be deleted",
+                found=f"{errors[0].get('Code')} for {errors[0].get('Key')}",
+                remedy="Check the role's IAM policy and the bucket's object lock, then run again",
+            )
+    return ""
+
+
+def _check_unused(store: Datastore, place: BackupPlace, version: str, entry: Entry) -> None:
+    """Refuse to go on when somebody backs the version up while it is being removed.
+
+    Raises:
+        CloudError: It has a manifest again, or its entry no longer says that it is being removed.
+    """
+    if backup_digest(store, place, version) or not is_removing(store, place, version, entry):
+        raise CloudError(
+            f"{place.uri(place.version(version))} was backed up again while it was being removed",
+            remedy="Back it up once more: what was removed before is sent again",
+        )
+
+
+def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[CloudError]:
+    """Remove the snapshots that bear the version's tags, in every region that the entry names.
+
+    Returns:
+        An error for each that is in use, by an AMI or a share; the others are gone.
+
+    Raises:
+        CloudError, CloudUnavailable: EC2 refuses otherwise, or fails.
+    """
+    troubles = []
+    for region in entry.get("snapshots", {}):
+        ec2 = store.client("ec2", region)
+        for snapshot in snapshots_of(ec2, store.dataset, version, entry):
+            name = snapshot["SnapshotId"]
+            try:
+                with typed_aws_errors("DeleteSnapshot", name, passing=(_IN_USE, _GONE)):
+                    ec2.delete_snapshot(SnapshotId=name)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == _IN_USE:
+                    troubles.append(_in_use(name, error))
+    return troubles
+
+
+def finish_in_bucket(store: Datastore, *, really: bool) -> Iterator[str]:
+    """Finish removals of a bucket's versions that this disk has again, by whatever content.
+
+    Such a removal died, here or elsewhere, and until it is finished nobody can back the name up.
+
+    Args:
+        store: The dataset's part of the datastore.
+        really: Whether anything is removed.
+
+    Yields:
+        What was done, or would be.
+
+    Raises:
+        CloudError, CloudUnavailable: AWS refuses or fails.
+    """
+    if not store.s3_uri:
+        return
+    place, here = (
+        backup_place(store.s3_uri, store.dataset),
+        read_registry(store.storage, store.dataset),
+    )
+    for version, entry in read_catalog(store.client("s3"), place, store.dataset).versions.items():
+        mine = here.versions.get(version)
+        if mine is None or not entry.get("removing"):
+            continue
+        is_same = mine["manifest_sha256"] == entry["manifest_sha256"]
+        if is_same and mine.get("removing"):
+            continue
+        if really:
+            for uri in backups_of(entry):
+                remove_backup(store, version, entry, uri)
+            # Of the same content there may be new ones, which bear the same tags.
+            if not is_same and remove_snapshots(store, version, entry):
+                continue
+            forget_in_bucket(store, place, version, entry)
+        verb = "finished" if really else "would finish"
+        yield f"{verb} the removal of {place.uri(place.version(version))}, which had been begun"
+
+
+def forget_in_bucket(store: Datastore, place: BackupPlace, version: str, entry: Entry) -> None:
+    """Take a version off the bucket's catalog; what was entered anew meanwhile stays."""
+    with suppress(CloudNotFound):  # the whole bucket is gone, and the backup with it
+        update_catalog(
+            store.client("s3"), place, store.dataset, forgetting(version, entry), store.options
+        )
+
+
+def forgetting(version: str, entry: Entry) -> Callable[[Catalog], Catalog]:
+    """Return the change that takes a removed version off a catalog, if it is that very one."""
+
+    def forget(catalog: Catalog) -> Catalog:
+        known = catalog.versions.get(version, {})
+        is_same = known.get("manifest_sha256") == entry["manifest_sha256"]
+        return catalog.without(version) if is_same and known.get("removing") else catalog
+
+    return forget
+
+
+def _in_use(snapshot: str, error: ClientError) -> CloudError:
+    return CloudError(
+        f"snapshot {snapshot} is in use and stays",
+        found=error.response["Error"].get("Message", ""),
+        remedy="Deregister the image that is made of it; the next prune tries again",
+    )
