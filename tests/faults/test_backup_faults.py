@@ -246,9 +246,9 @@ def test_killed_upload_that_nobody_goes_on_with_is_aborted_once_it_is_idle(
 
 def test_missing_bucket_is_terminal_after_one_attempt(packed: Build, proxy: FaultProxy) -> None:
     build = through(packed, proxy, s3_uri="s3://no-such-bucket/x")
-    with pytest.raises(CloudNotFound, match=r"s3://no-such-bucket does not exist.*ListObjectsV2"):
+    with pytest.raises(CloudNotFound, match=r"s3://no-such-bucket does not exist.*GetObject"):
         run_stage(build, "back_up_to_s3")
-    assert proxy.calls == ["ListObjectsV2"]
+    assert proxy.calls == ["GetObject"]
 
 
 @pytest.mark.parametrize("action", ["ListObjectsV2", "PutObject", "HeadObject"])
@@ -269,7 +269,7 @@ def test_wrong_clock_is_terminal_after_one_attempt_and_named(
     proxy.answer("ListObjectsV2", status=403, code="RequestTimeTooSkewed", times=99)
     with pytest.raises(ClockSkewed, match=r"this machine's clock is wrong.*NTP"):
         run_stage(build, "back_up_to_s3")
-    assert proxy.calls == ["ListObjectsV2"]
+    assert count(proxy, "ListObjectsV2") == 1
 
 
 def test_object_that_appears_meanwhile_is_a_conflict_and_stays(

@@ -95,6 +95,8 @@ def _typed(code: str, action: str, thing: str, error: ClientError) -> EtlError:
             f"{action} on {thing} was denied", found=found, remedy="Check the role's IAM policy"
         )
     if code in _MISSING:
+        if code == "NoSuchBucket":
+            thing = "/".join(thing.split("/")[:3])  # of an object's URI, the bucket
         return CloudNotFound(
             f"{thing} does not exist",
             found=f"{found} from {action}",
