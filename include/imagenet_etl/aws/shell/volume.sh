@@ -16,8 +16,9 @@ tagged_volume() {
   echo "$found"
 }
 
-# Set `volume` to a new one, `holder` to the instance that was as quick, or None. EC2 leads a token to what it has made for a day, even if that is deleted
-# by then: what cannot be seen two minutes after it was made is gone, and takes another token.
+# Set `volume` to a new one, `holder` to the instance that was as quick, or None. EC2 leads a token
+# to what it has made for a day, even if that is deleted by then: what cannot be seen two minutes
+# after it was made is gone, and takes another token.
 #   make_volume OPTION...
 make_volume() {
   local try token said seen
