@@ -1,18 +1,15 @@
 """The EBS operators, against a server: what they make, and that they make it once."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
-from tests.support.airflow_runs import aws_connection
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.fault_proxy import FaultProxy
 from tests.support.moto_server import MotoServer
 
-from imagenet_etl.aws.ebs import once
 from imagenet_etl.aws.ebs.tags import COPY_OF, tags_of
 from imagenet_operators.ebs import (
     EbsAttachVolumeOperator,
@@ -38,18 +35,6 @@ def context(run: str = "run-1", **ti: Any) -> dict[str, Any]:
         "start_date": datetime.now(UTC), "get_first_reschedule_date": lambda _: None,
     }  # fmt: skip
     return {"ti": SimpleNamespace(**known | ti)}
-
-
-@pytest.fixture
-def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    monkeypatch.setattr(once, "WAITS_S", (0.01,))
-    with fault_proxy(moto.url) as proxy, aws_connection(monkeypatch, proxy.url):
-        yield proxy
-
-
-@pytest.fixture
-def ec2(aws: FaultProxy, moto: MotoServer) -> Any:
-    return moto.client("ec2")
 
 
 @pytest.fixture
