@@ -22,6 +22,8 @@ os.environ |= {
     # Processes that tests start must find the library as this one does.
     "PYTHONPATH": str(ROOT / "include"),
 }
+# moto would make 1,300 images with their snapshots anew for each test that asks EC2 anything.
+os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 # Nothing on the developer's machine may lend a test its AWS account.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]

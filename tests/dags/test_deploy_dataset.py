@@ -13,7 +13,7 @@ from tests.support.moto_server import MotoServer
 from imagenet_etl.aws.deploy import READY
 from imagenet_etl.aws.ebs.tags import DEPLOYMENT, DatasetTags, tag_specification, tags_of
 
-IMAGE = "ami-12c6146b"  # one of moto's own
+IMAGE = "ami-12c6146b"  # any will do for moto
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
 

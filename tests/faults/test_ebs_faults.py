@@ -148,7 +148,7 @@ def test_lost_reply_leaves_one_volume(ec2: Any, proxy: FaultProxy) -> None:
 def test_lost_reply_of_an_attachment_keeps_its_name(
     ec2: Any, proxy: FaultProxy, volume: str
 ) -> None:
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = "ami-12c6146b"
     reply = ec2.run_instances(
         ImageId=image, MinCount=1, MaxCount=1, Placement={"AvailabilityZone": ZONE}
     )
@@ -178,7 +178,7 @@ def test_volume_that_is_being_made_is_deleted_later(ec2: Any, proxy: FaultProxy)
 def test_name_that_was_taken_meanwhile_is_left_to_the_other(
     ec2: Any, proxy: FaultProxy, volume: str
 ) -> None:
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = "ami-12c6146b"
     reply = ec2.run_instances(
         ImageId=image, MinCount=1, MaxCount=1, Placement={"AvailabilityZone": ZONE}
     )

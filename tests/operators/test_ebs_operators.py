@@ -20,7 +20,7 @@ from imagenet_operators.ebs import (
 )
 from imagenet_operators.ebs.base import as_list, name_of_task
 
-IMAGE = "ami-12c6146b"  # one of moto's own
+IMAGE = "ami-12c6146b"  # any will do for moto
 
 pytestmark = pytest.mark.airflow
 

@@ -30,7 +30,7 @@ from imagenet_operators.ebs import trigger as trigger_module
 from imagenet_operators.ebs.trigger import ProgressTrigger
 from imagenet_operators.ebs.waits import SNAPSHOT, Wait
 
-IMAGE = "ami-12c6146b"  # one of moto's own
+IMAGE = "ami-12c6146b"  # any will do for moto
 
 pytestmark = pytest.mark.airflow
 

@@ -11,7 +11,7 @@ from tests.support.moto_server import MotoServer
 from imagenet_etl.aws.ebs.tags import DEPLOYMENT, DatasetTags, tag_specification
 from imagenet_operators import deploy, deploy_commands, deploy_form
 
-IMAGE = "ami-12c6146b"  # one of moto's own
+IMAGE = "ami-12c6146b"  # any will do for moto
 ZONE = "us-east-1a"
 TOLD = DatasetTags("tiny_imagenet", "v1", "0" * 64, "datasets/tiny_imagenet/v1")
 

@@ -117,7 +117,7 @@ def test_a_deployment_and_its_end(moto: MotoServer, recorded: Recorded) -> None:
     ec2, client = moto.client("ec2"), moto.client("ssm")
     snapshot_of(ec2)
     recorded.calls.clear()
-    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    image = "ami-12c6146b"
     place = {"AvailabilityZone": ZONE}
     run = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, Placement=place)
     instance = run["Instances"][0]["InstanceId"]

@@ -58,7 +58,7 @@ def volume(ec2: Any) -> str:
 
 @pytest.fixture
 def instance(ec2: Any) -> str:
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = "ami-12c6146b"
     reply = ec2.run_instances(
         ImageId=image, MinCount=1, MaxCount=1, Placement={"AvailabilityZone": "us-east-1a"}
     )
