@@ -93,13 +93,12 @@ def cost_note(facts: DatasetFacts) -> str:
     """Return, for the form, what a run of a dataset with its images as they are leaves behind."""
     size = sum(archive.size or archive.about_bytes for archive in facts.archives)
     s3 = " or ".join(
-        f"{s3_usd_a_month(size, name):,.2f} USD in {name}" for name in ("STANDARD", "STANDARD_IA")
+        f"{_usd(s3_usd_a_month(size, name))} in {name}" for name in ("STANDARD", "STANDARD_IA")
     )
-    first = f"{snapshot_usd_a_month(size):,.2f} USD"
     return (
         f"With images as they are, about {_gb(size)} a format. A month's backup of them costs "
-        f"about {s3}; that of a first snapshot, in each region, {first}; "
-        f"later ones hold only what changed (list prices of {REGION}, {AS_OF})."
+        f"{s3}, a first snapshot {_usd(snapshot_usd_a_month(size))} in each region; later ones "
+        f"hold only what changed (list prices of {REGION}, {AS_OF})."
     )
 
 
@@ -109,4 +108,8 @@ def _gb(size_bytes: float) -> str:
 
 
 def _monthly(usd: float) -> str:
-    return f"about {usd:,.2f} USD a month" if usd >= 0.01 else "less than a cent a month"
+    return f"{_usd(usd)} a month"
+
+
+def _usd(usd: float) -> str:
+    return f"about {usd:,.2f} USD" if usd >= 0.01 else "less than a cent"
