@@ -59,7 +59,7 @@ def test_every_storage_class_has_a_price():
 def test_note_for_the_form_is_one_line(name):
     note = cost_note(DATASETS[name])
     assert "\n" not in note
-    assert "USD in STANDARD_IA" in note
+    assert "in STANDARD_IA" in note
     assert "about 0 GB" not in note
 
 
