@@ -59,6 +59,8 @@ DONE, TERMINAL, USAGE, TRANSIENT = range(4)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # It tells with every client where it has found endpoint and credentials.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _cancel)
     args = _parser().parse_args(argv)
     try:
