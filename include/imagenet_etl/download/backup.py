@@ -16,22 +16,25 @@ the publisher alone.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked, backup_url
 from imagenet_etl.download.notes import Expected
+from imagenet_etl.download.part import PartFile
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     ArchiveError,
     CloudError,
     CloudNotFound,
     CloudUnavailable,
-    EtlError,
     SchemaTooNew,
     SourceError,
     SourceUnavailable,
+    TransientError,
 )
 
 if TYPE_CHECKING:  # boto3 is slow to import
@@ -39,8 +42,8 @@ if TYPE_CHECKING:  # boto3 is slow to import
 
 log = logging.getLogger(__name__)
 
-NOT_FROM_BACKUP = (CloudError, CloudUnavailable, SourceError, SourceUnavailable, ArchiveError,
-                   SchemaTooNew)  # fmt: skip
+_NOT_FROM_BACKUP = (CloudError, CloudUnavailable, SourceError, SourceUnavailable, ArchiveError,
+                    SchemaTooNew)  # fmt: skip
 """What makes a run go on to the publisher."""
 
 
@@ -133,21 +136,27 @@ def proven_by(mark: ArchiveMark, demanded: Expected) -> bool | None:
     return True if told else None
 
 
-def tell_why_not(build: Build, asked: Asked, error: EtlError) -> None:
-    """Warn that the publisher is asked, and why.
+@contextmanager
+def else_publisher(build: Build, asked: Asked, part: PartFile) -> Iterator[None]:
+    """End the block with a warning where its archive cannot be had from the backup.
 
     Raises:
-        EtlError: The error, where there is no publisher to go on with.
+        EtlError: There is no publisher to go on with, or what has arrived is to be gone on with.
     """
-    if asked.only_backup:
-        raise error
-    log.warning(
-        "download %s: it cannot be had from the backup %s, so %s is asked: %s",
-        asked.facts.name,
-        build.settings.s3_uri,
-        asked.shown,
-        error,
-    )
+    try:
+        yield
+    except _NOT_FROM_BACKUP as error:
+        if isinstance(error, TransientError) and part.proven_bytes:
+            raise  # to ask the publisher would drop it
+        if asked.only_backup:
+            raise
+        log.warning(
+            "download %s: it cannot be had from the backup %s, so %s is asked: %s",
+            asked.facts.name,
+            build.settings.s3_uri,
+            asked.shown,
+            error,
+        )
 
 
 def _nobody_has(build: Build, asked: Asked, marked: str, others: int) -> CloudNotFound:

@@ -10,7 +10,7 @@ from imagenet_etl.build import Build
 from imagenet_etl.download.alone import alone_at
 from imagenet_etl.download.arrived import Arrived, fetch_verified
 from imagenet_etl.download.asked import Asked, wanted_from
-from imagenet_etl.download.backup import NOT_FROM_BACKUP, find_in_backup, tell_why_not
+from imagenet_etl.download.backup import else_publisher, find_in_backup
 from imagenet_etl.download.in_place import looked_at, verified
 from imagenet_etl.download.leftovers import remove_leftovers
 from imagenet_etl.download.notes import (
@@ -28,7 +28,6 @@ from imagenet_etl.download.upstream import has_changed
 from imagenet_etl.errors import (
     CloudNotFound,
     ConfigError,
-    TransientError,
 )
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ def _from_backup(
     """
     if _is_mostly_there(asked, part):
         return None
-    try:
+    with else_publisher(build, asked, part):
         found = find_in_backup(build, asked)
         if found is not None and found.packed and asked.only_backup:
             raise CloudNotFound(
@@ -96,13 +95,8 @@ def _from_backup(
             return None
         log.info("download %s: from the backup, %s", asked.facts.name, found.wanted.shown)
         job = Job(found.wanted, part, patience, pace)
-        arrived = fetch_verified(build, job, found.expected)
-    except NOT_FROM_BACKUP as error:
-        if isinstance(error, TransientError) and part.proven_bytes:
-            raise  # to ask the publisher would drop it
-        tell_why_not(build, asked, error)
-        return None
-    return replace(arrived, validator=LENGTH_ALONE)
+        return replace(fetch_verified(build, job, found.expected), validator=LENGTH_ALONE)
+    return None
 
 
 def _is_mostly_there(asked: Asked, part: PartFile) -> bool:

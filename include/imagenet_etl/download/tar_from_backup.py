@@ -14,7 +14,7 @@ from imagenet_etl.build import Build
 from imagenet_etl.download.alone import alone_at
 from imagenet_etl.download.arrived import Arrived, fetch_verified
 from imagenet_etl.download.asked import Asked
-from imagenet_etl.download.backup import NOT_FROM_BACKUP, find_in_backup, tell_why_not
+from imagenet_etl.download.backup import else_publisher, find_in_backup
 from imagenet_etl.download.fetched import part_of
 from imagenet_etl.download.in_place import looked_at
 from imagenet_etl.download.notes import Note, note_key_of, write_note
@@ -23,7 +23,6 @@ from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.slices import Pace, Slice
 from imagenet_etl.download.transfer import Job
 from imagenet_etl.download.unpacked import tar_alone, tar_key
-from imagenet_etl.errors import TransientError
 
 log = logging.getLogger(__name__)
 
@@ -62,20 +61,16 @@ def tar_from_backup(build: Build, asked: Asked, patience: Patience) -> tuple[Not
 
 def _arrived(build: Build, asked: Asked, part: PartFile, patience: Patience) -> Arrived | None:
     """Complete the partial file; None where it has to be done without."""
-    try:
+    with else_publisher(build, asked, part):
         found = find_in_backup(build, asked)
         if found is None or not found.packed:
             return None
         log.info("download %s: its tar comes from the backup", asked.facts.name)
         pace = Pace(build.settings.connections, Slice(build.slice_s))
         arrived = fetch_verified(build, Job(found.wanted, part, patience, pace), found.expected)
-    except NOT_FROM_BACKUP as error:
-        if isinstance(error, TransientError) and part.proven_bytes:
-            raise  # to ask the publisher would drop it
-        tell_why_not(build, asked, error)
-        return None
-    packed = {f"packed_{name}": digest for name, digest in found.packed.items()}
-    return replace(arrived, digests={"sha256": arrived.digests["sha256"]} | packed)
+        packed = {f"packed_{name}": digest for name, digest in found.packed.items()}
+        return replace(arrived, digests={"sha256": arrived.digests["sha256"]} | packed)
+    return None
 
 
 def _published(build: Build, asked: Asked, part: PartFile, arrived: Arrived) -> Note:

@@ -10,7 +10,6 @@ import pytest
 from tests.support.airflow_runs import files_below
 from tests.support.archives import build_of, run_stages, tiny_zip
 from tests.support.moto_server import MotoServer
-from tests.support.rclone_server import rclone_server
 from tests.unit.aws.conftest import version_folder, with_settings
 
 from imagenet_etl.aws import s3_send
@@ -36,24 +35,6 @@ ROOT = "datasets/tiny_imagenet/"
 PREFIX = f"{ROOT}v1/"
 ARCHIVE = "tiny-imagenet-200.zip"
 PLACE = backup_place("s3://backups/datasets", "tiny_imagenet")
-
-
-@pytest.fixture(scope="module")
-def rclone() -> Iterator[MotoServer]:
-    with rclone_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["moto", "rclone"])
-def s3(request: pytest.FixtureRequest) -> Iterator[MotoServer]:
-    """Two servers that have nothing in common."""
-    server: MotoServer = request.getfixturevalue(request.param)
-    server.bucket("backups")
-    yield server
-    client = server.client("s3")
-    for item in client.list_objects_v2(Bucket="backups").get("Contents", ()):
-        client.delete_object(Bucket="backups", Key=item["Key"])
-    client.delete_bucket(Bucket="backups")
 
 
 def backed_up(packed: Build, server: MotoServer, **settings: Any) -> Build:

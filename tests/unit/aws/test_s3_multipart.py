@@ -3,7 +3,6 @@
 import base64
 import threading
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.fault_proxy import fault_proxy
 from tests.support.moto_server import MotoServer
-from tests.support.rclone_server import rclone_server
 
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
 from imagenet_etl.aws.s3_multipart import MultipartUpload
@@ -26,22 +24,6 @@ from imagenet_etl.storage import LocalStorage
 
 PARTS = Sending(connections=3, multipart_above=5 * MIB, part_bytes=5 * MIB)
 SIZE = 16 * MIB + 5
-
-
-@pytest.fixture(scope="module")
-def rclone() -> Iterator[MotoServer]:
-    with rclone_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["moto", "rclone"])
-def s3(request: pytest.FixtureRequest) -> Iterator[MotoServer]:
-    server: MotoServer = request.getfixturevalue(request.param)
-    server.bucket("backups")
-    yield server
-    client = server.client("s3")
-    client.delete_object(Bucket="backups", Key="large")
-    client.delete_bucket(Bucket="backups")
 
 
 def large_file(tmp_path: Path) -> LocalFile:

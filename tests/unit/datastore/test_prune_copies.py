@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from tests.support.fault_proxy import fault_proxy
-from tests.support.moto_server import MotoServer
 from tests.unit.datastore.helpers import NAME, URI, Site
 from tests.unit.datastore.test_where import command
 
@@ -18,14 +14,6 @@ from imagenet_etl.errors import CloudError
 from imagenet_etl.pruning import prune_versions
 
 FOLDER = f"datasets/{NAME}"
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, moto: MotoServer) -> Iterator[Site]:
-    moto.bucket("backups")
-    site = Site(tmp_path / "data", moto, URI)
-    yield site
-    site.storage.close_staging()
 
 
 def prune(site: Site):

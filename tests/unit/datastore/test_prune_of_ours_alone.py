@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.airflow_runs import files_below
-from tests.support.moto_server import MotoServer
 from tests.unit.datastore.helpers import NAME, URI, Site, digest_of, entry, manifest_of
 
 from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
@@ -17,14 +15,6 @@ from imagenet_etl.pruning import prune_versions
 
 FOLDER = f"datasets/{NAME}"
 OLD_URI = f"{URI}/{NAME}/old"
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, moto: MotoServer) -> Iterator[Site]:
-    moto.bucket("backups")
-    site = Site(tmp_path / "data", moto, URI)
-    yield site
-    site.storage.close_staging()
 
 
 def in_catalog(site: Site, version: str, at: float, content: str) -> None:
