@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from imagenet_etl import leases
@@ -25,7 +24,8 @@ from imagenet_etl.errors import (
     TransientError,
 )
 from imagenet_etl.files import check_schema, digest_of, pretty_json, typed_os_errors
-from imagenet_etl.storage import LocalStorage, Storage
+from imagenet_etl.storage import Storage
+from imagenet_etl.storage.opening import open_storage
 
 RUN_SCHEMA = 1
 # What names a build when the user gives no version: everything that decides its bytes.
@@ -52,12 +52,14 @@ class Build:
         facts: The dataset's facts.
         storage: Where data lives.
         owner: Who holds the locks.
-        aws: Makes AWS clients; only the cloud stages and sources in buckets call it.
+        aws: Makes AWS clients; only the cloud stages and what lies in buckets call for it.
         login: Returns what the publisher asks for; called when something has to be fetched.
         slice_s: How long a task may go on with what can be gone on with later, before it says
             ``StillPending``; None for as long as it takes.
         check_owner: Raises ``LeaseLost`` when another run took the version over; called before
             anything is given a final name or called done.
+        worker_aws: Returns what a worker process makes an S3 client like ``aws("s3")`` of, see
+            ``aws.worker_client``; nothing where the process's environment tells it all.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Build:
     login: Callable[[], Login] = Login
     slice_s: float | None = None
     check_owner: Callable[[], None] = _no_lock
+    worker_aws: Callable[[], dict[str, Any]] = dict
 
     def client(self, service: str, region: str = "") -> Any:
         """Return an AWS client, of another region than the connection's if one is given.
@@ -75,15 +78,7 @@ class Build:
         Raises:
             CloudError, AccessDenied: Region, endpoint, profile or credentials are missing or wrong.
         """
-        with typed_aws_errors("the client", service):
-            try:
-                return self.aws(service, region_name=region) if region else self.aws(service)
-            except ValueError as error:
-                raise CloudError(
-                    f"no client for {service} can be made",
-                    found=error,
-                    remedy="Check region and endpoint of the AWS connection",
-                ) from error
+        return made_client(self.aws, service, region)
 
     @property
     def work(self) -> str:
@@ -142,17 +137,21 @@ class Build:
             self.storage.close_staging()
 
 
-def open_storage(data_dir: str) -> Storage:
-    """Return the storage of a data folder.
+def made_client(aws: AwsClient, service: str, region: str = "") -> Any:
+    """Return an AWS client.
 
     Raises:
-        ConfigError: It is a URL; only folders are taken today.
+        CloudError, AccessDenied: Region, endpoint, profile or credentials are missing or wrong.
     """
-    if "://" in data_dir:
-        raise ConfigError(
-            f"data folder {data_dir!r}", expected="a local path", remedy="Give a mounted folder"
-        )
-    return LocalStorage(Path(data_dir))
+    with typed_aws_errors("the client", service):
+        try:
+            return aws(service, region_name=region) if region else aws(service)
+        except ValueError as error:
+            raise CloudError(
+                f"no client for {service} can be made",
+                found=error,
+                remedy="Check region and endpoint of the AWS connection",
+            ) from error
 
 
 def new_build(
@@ -161,6 +160,7 @@ def new_build(
     aws: AwsClient,
     login: Callable[[], Login] = Login,
     slice_s: float | None = None,
+    worker_aws: Callable[[], dict[str, Any]] = dict,
 ) -> Build:
     """Assemble a build from settings.
 
@@ -179,7 +179,8 @@ def new_build(
                 f"images of {name} would have {width}x{height} pixels",
                 expected=f"at most {facts.max_pixels:,} of them",
             )
-    return Build(settings, facts, open_storage(settings.data_dir), owner, aws, login, slice_s)
+    storage = open_storage(settings.data_dir, lambda: made_client(aws, "s3"))
+    return Build(settings, facts, storage, owner, aws, login, slice_s, worker_aws=worker_aws)
 
 
 def _check_applies(settings: Settings, facts: DatasetFacts) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.build import open_storage
 from imagenet_etl.cli_aws import aws_client
 from imagenet_etl.cli_cloud_options import tags_of
 from imagenet_etl.config import FORMATS
@@ -25,6 +24,7 @@ from imagenet_etl.files import typed_os_errors
 from imagenet_etl.leases import Owner
 from imagenet_etl.pruning import prune_versions
 from imagenet_etl.storage import Storage
+from imagenet_etl.storage.opening import open_storage
 
 log = logging.getLogger("imagenet_etl")
 
@@ -144,7 +144,8 @@ def _prune(args: argparse.Namespace) -> None:
 
 
 def _storage(data_dir: str) -> Storage:
-    return open_storage(data_dir if "://" in data_dir else str(Path(data_dir).expanduser()))
+    place = data_dir if "://" in data_dir else str(Path(data_dir).expanduser())
+    return open_storage(place, lambda: _client("s3"))
 
 
 def _owner() -> Owner:

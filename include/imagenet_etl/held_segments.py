@@ -15,6 +15,7 @@ class HeldSegments:
     """The leases of the segments that are with the workers; all are given back at the end."""
 
     def __init__(self, place: Place) -> None:
+        self._build = place.build
         self._storage = place.build.storage
         self._owner = place.build.owner
         self._base = f"{place.base}/leases"
@@ -42,6 +43,7 @@ class HeldSegments:
             "lease": key,
             "fence": lease.fence,
             "owner": asdict(self._owner),
+            "aws": {} if self._storage.on_disk else self._build.worker_aws(),
         }
 
     def give_back(self, job: Job) -> None:

@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import islice
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.location import ArchiveRef, OpenArchive, open_archive
 from imagenet_etl.archives.member import Member
-from imagenet_etl.build import open_storage
+from imagenet_etl.aws.worker_client import worker_client
 from imagenet_etl.errors import BadImage
 from imagenet_etl.files import hash_file, pretty_json, typed_os_errors
 from imagenet_etl.images.spec import ImageSpec, parse_image_spec
@@ -34,6 +35,7 @@ from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, segment_file, segment
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import publish_output
 from imagenet_etl.storage import Storage
+from imagenet_etl.storage.opening import open_storage
 from imagenet_etl.tables import batched, open_parquet, write_batches
 
 _ROWS = 256
@@ -51,7 +53,8 @@ class SegmentPacker:
 
     def __init__(self, job: PackJob) -> None:
         self._job = job
-        self._storage: Storage = open_storage(job.data_dir)
+        self._access: Any = None
+        self._storage: Storage
         refs = {name: ArchiveRef(**ref) for name, ref in job.archives.items()}
         # Only loose files can be links to those of a folder.
         loose = LOOSE_FORMATS & set(job.outputs)
@@ -69,8 +72,11 @@ class SegmentPacker:
         }
 
     def pack(self, job: Job, tell: Tell) -> dict[str, Any]:
-        """Pack one segment and publish it; the job holds the segment and its lease."""
+        """Pack one segment and publish it; the job holds the segment, its lease and AWS access."""
         segment = Segment(**job["segment"])
+        if job["aws"] != self._access:  # else a client per segment would connect anew each time
+            self._access = job["aws"]
+            self._storage = open_storage(self._job.data_dir, partial(worker_client, self._access))
         with typed_os_errors(f"{self._storage.url}/{self._job.base}"):
             return self._pack(segment, job, tell)
 
@@ -251,8 +257,9 @@ def read_ahead(planned: Iterator[Planned], count: int) -> Iterator[Planned]:
 
 def _asked_for(planned: Iterator[Planned], count: int) -> list[Planned]:
     items = list(islice(planned, count))
-    for _, archive, member in sorted(items, key=_where):
-        archive.will_need(member)
+    for _, together in groupby(sorted(items, key=_where), key=lambda item: item[1].name):
+        asked = list(together)
+        asked[0][1].will_need([member for _, _, member in asked])
     return items
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from imagenet_etl.build import Build, freeze_settings, frozen_settings, new_build, open_storage
+from imagenet_etl.build import Build, freeze_settings, frozen_settings, made_client, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.download.urls import local_source, split_digest
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.leases import Owner
+from imagenet_etl.storage.opening import open_storage
 from imagenet_operators.form import ALL_SPLITS
 from imagenet_operators.login import login_of
 
@@ -37,16 +38,18 @@ def build_for(operator: StageOperator, context: Context) -> Build:
     run = f"{context['dag'].dag_id}:{context['run_id']}"
     params = dict(context["params"])
     dataset = dataset_of(operator.dataset, params)
-    storage = open_storage(site_value(params, "data_dir") or DEFAULT_DATA_DIR)
+    aws = AwsClients(operator.aws_conn_id)
+    data_dir = site_value(params, "data_dir") or DEFAULT_DATA_DIR
+    storage = open_storage(data_dir, lambda: made_client(aws, "s3"))
     if operator.is_first:
         settings = freeze_settings(storage, dataset, run, lambda: resolve(dataset, params))
     else:
         settings = frozen_settings(storage, dataset, run)
     ti = context["ti"]
     claim = operator.task_id if ti.map_index < 0 else f"{operator.task_id}[{ti.map_index}]"
-    aws = AwsClients(operator.aws_conn_id)
     login = partial(login_of, operator.http_conn_id)
-    return new_build(settings, Owner(run, claim, ti.try_number), aws, login, operator.slice_s)
+    owner = Owner(run, claim, ti.try_number)
+    return new_build(settings, owner, aws, login, operator.slice_s, aws.for_workers)
 
 
 def dataset_of(dataset: str, params: dict[str, Any]) -> str:
@@ -154,3 +157,19 @@ class AwsClients:
         # What the connection says of timeouts, retries and proxies goes before what is said here.
         config = client_config(service).merge(hook.config)
         return hook.get_client_type(region_name=region_name, config=config)
+
+    def for_workers(self) -> dict[str, Any]:
+        """Return what packing processes make an S3 client of; see ``aws.worker_client``."""
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+        from imagenet_etl.aws.worker_client import worker_access
+
+        hook = AwsBaseHook(aws_conn_id=self._aws_conn_id, client_type="s3")
+        session = hook.get_session()
+        found = session.get_credentials()
+        return worker_access(
+            found.get_frozen_credentials() if found else None,
+            session.region_name,
+            hook.conn_config.get_service_endpoint_url("s3"),
+            getattr(hook.config, "s3", None),
+        )

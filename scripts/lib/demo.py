@@ -238,10 +238,11 @@ def run_dag(home: Path, conf: dict, endpoint: str):
 
 
 def find_build(home: Path, run: str, endpoint: str):
-    from imagenet_etl.build import frozen_settings, new_build, open_storage
+    from imagenet_etl.build import frozen_settings, new_build
     from imagenet_etl.leases import Owner
+    from imagenet_etl.storage import LocalStorage
 
-    storage = open_storage(str(home / "data"))
+    storage = LocalStorage(home / "data")
     settings = frozen_settings(storage, "tiny_imagenet", run)
     return new_build(settings, Owner(run), Aws(endpoint, home / "aws.recording").client)
 

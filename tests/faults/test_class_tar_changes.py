@@ -72,7 +72,7 @@ def test_reading_notices_and_other_class_tars_are_read_on(tmp_path, folder, chan
     change(folder / "n00000002.tar")
     with open_archive(build.storage, ref) as archive:
         for row in rows:
-            archive.will_need(member_of(row))
+            archive.will_need([member_of(row)])
             if row["wnid"] != "n00000002":
                 assert archive.read(member_of(row)) == CLASSES[row["wnid"]][row["file_name"]]
                 continue

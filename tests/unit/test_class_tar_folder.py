@@ -60,7 +60,7 @@ def test_every_row_leads_to_the_images_bytes(tmp_path: Path, root) -> None:
     (ref,) = archives_of(run_stages(build, "download")["download"]).values()
     with open_archive(build.storage, ref) as archive:
         for row in rows:
-            archive.will_need(member_of(row))
+            archive.will_need([member_of(row)])
             assert archive.read(member_of(row)) == CLASSES[row["wnid"]][row["file_name"]]
         archive.check()
 
@@ -74,7 +74,7 @@ def test_read_ahead_asks_for_the_members_own_range(tmp_path: Path, monkeypatch) 
         "imagenet_etl.storage.local.os.posix_fadvise", lambda *args: asked.append(args[1:3])
     )
     with open_archive(build.storage, ref) as archive:
-        archive.will_need(member_of(rows[1]))
+        archive.will_need([member_of(rows[1])])
     assert asked == [(rows[1]["header_offset"], 512 + rows[1]["size"])]
 
 

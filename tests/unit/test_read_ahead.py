@@ -16,8 +16,8 @@ class Asked:
     def __init__(self):
         self.members = []
 
-    def will_need(self, member):
-        self.members.append(member)
+    def will_need(self, members):
+        self.members += members
 
 
 def planned(archive, offsets, tars=("x.tar",)):

@@ -69,7 +69,7 @@ def will_need_in_folder(root: Path, member: Member) -> None:
     """Ask for read-ahead of a member; a class tar that is gone is noticed when it is read."""
     with suppress(OSError, ArchiveChanged), _opened(_class_tar_of(root, member)) as file:
         span = member.offset + member.stored_size - member.header_offset
-        file.will_need(member.header_offset, span)
+        file.will_need([(member.header_offset, span)])
 
 
 def _class_tar_of(root: Path, member: Member) -> Path:

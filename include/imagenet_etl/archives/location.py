@@ -22,7 +22,8 @@ class ArchiveRef:
 
     Attributes:
         name: Its name in the index.
-        location: A key of the data folder, or the absolute path of what is used in place.
+        location: A key of the data folder, or the absolute path or ``s3://`` URI of what is used in
+            place.
         size: Bytes when it was verified; for a folder those of all its files.
         tag: mtime or ETag when it was verified; for a folder a digest over that of every file.
         kind: ``zip``, ``tar``, ``tar.gz`` or ``folder``, as it was found to be.
@@ -37,7 +38,8 @@ class ArchiveRef:
     def stat(self, storage: Storage) -> Stat | None:
         """Return what is at the location now, None for nothing."""
         if not self.location.startswith("/"):
-            return storage.stat(self.location)
+            place, key = _resolved(storage, self.location)
+            return place.stat(key)
         path = Path(self.location)
         try:
             state = path.stat()
@@ -51,6 +53,14 @@ class ArchiveRef:
     def is_unchanged(self, storage: Storage) -> bool:
         """Return whether size and tag are those that were verified; of a folder, that it exists."""
         return self.stat(storage) == Stat(self.size, self.tag)
+
+
+def _resolved(storage: Storage, location: str) -> tuple[Storage, str]:
+    """Return the storage and the key of what is used in place in a bucket, or of a key."""
+    if not location.startswith("s3://"):
+        return storage, location
+    place, _, key = location.rpartition("/")
+    return storage.at(place), key
 
 
 def archives_of(receipt: Receipt) -> dict[str, ArchiveRef]:
@@ -72,8 +82,8 @@ def open_archive(storage: Storage, ref: ArchiveRef) -> Iterator[OpenArchive]:
         yield folder
         return
     try:
-        opening = open_local(path) if path.is_absolute() else storage.open(ref.location)
-        with opening as file:
+        place, key = _resolved(storage, ref.location)
+        with open_local(path) if path.is_absolute() else place.open(key) as file:
             archive = OpenFile(ref.name, ref.location, ref.kind, file, Stat(ref.size, ref.tag))
             archive.check()
             yield archive

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -62,8 +62,8 @@ class OpenArchive(Protocol):
             BadImage: Its content is damaged.
         """
 
-    def will_need(self, member: Member) -> None:
-        """Ask for read-ahead of a member with its header."""
+    def will_need(self, members: Sequence[Member]) -> None:
+        """Ask for read-ahead of members with their headers, given in the order they lie in."""
 
     def check(self) -> None:
         """Make sure that neither what is open nor what its name leads to has changed.
@@ -122,10 +122,11 @@ class OpenFile:
         read = read_zip_member if self._kind == ZIP else read_tar_member
         return read(self._content, member, self.name)
 
-    def will_need(self, member: Member) -> None:
-        """Ask for read-ahead of a member with its header."""
-        span = member.offset + member.stored_size - member.header_offset
-        self._content.will_need(member.header_offset, span)
+    def will_need(self, members: Sequence[Member]) -> None:
+        """Ask for read-ahead of members with their headers."""
+        self._content.will_need(
+            [(m.header_offset, m.offset + m.stored_size - m.header_offset) for m in members]
+        )
 
     def check(self) -> None:
         """Compare size and tag of the open file, and of what its name leads to."""
@@ -170,12 +171,13 @@ class OpenFolder:
             return read_in_folder(self._root, member, self.name)
         return read_folder_member(self._root, member)
 
-    def will_need(self, member: Member) -> None:
-        """Ask for read-ahead of a file, or of its part of a class tar."""
-        if is_in_class_tar(member):
-            will_need_in_folder(self._root, member)
-        else:
-            will_need_file(self._root / member.name)
+    def will_need(self, members: Sequence[Member]) -> None:
+        """Ask for read-ahead of files, or of their parts of class tars."""
+        for member in members:
+            if is_in_class_tar(member):
+                will_need_in_folder(self._root, member)
+            else:
+                will_need_file(self._root / member.name)
 
     def check(self) -> None:
         """Make sure that the folder is there; its files are checked as they are read."""

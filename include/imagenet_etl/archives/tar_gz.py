@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from imagenet_etl.errors import BadArchive, UnsafeMember
 from imagenet_etl.storage import ReadAt, Stat
@@ -22,6 +22,8 @@ class Unpacked:
         tag: That of the file it was made of.
     """
 
+    seek_bytes = 0
+
     def __init__(self, content: bytes, tag: str) -> None:
         self.stat = Stat(len(content), tag)
         self._content = content
@@ -34,7 +36,7 @@ class Unpacked:
         """Yield the content."""
         yield memoryview(self._content)
 
-    def will_need(self, offset: int, size: int) -> None:
+    def will_need(self, spans: Sequence[tuple[int, int]]) -> None:
         """Do nothing: it is in memory."""
 
     def current_stat(self) -> Stat:

@@ -6,7 +6,7 @@ complete: nothing is ever seen half written, and nothing but small state files i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,8 @@ class ReadAt(Protocol):
     """An open object that is read by position, from any thread."""
 
     stat: Stat
+    seek_bytes: int
+    """To read on over so many bytes costs about as much as another read elsewhere."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes from ``offset``, fewer only at the end of the object."""
@@ -37,8 +39,8 @@ class ReadAt(Protocol):
     def blocks(self) -> Iterator[memoryview]:
         """Yield the whole content in order; each view is good until the next is asked for."""
 
-    def will_need(self, offset: int, size: int) -> None:
-        """Hint that the range is read soon."""
+    def will_need(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Hint that spans, each an offset and a size, are read soon, in about this order."""
 
     def current_stat(self) -> Stat | None:
         """Return what the object's name leads to now, to notice that it was replaced."""
@@ -48,6 +50,15 @@ class Storage(Protocol):
     """One folder or one bucket prefix."""
 
     url: str
+    on_disk: bool
+    """Whether keys have paths on this machine; else reading costs a request each time."""
+
+    def at(self, url: str) -> Storage:
+        """Return the storage of another place of the same kind, reached in the same way.
+
+        Raises:
+            ConfigError: It is of another kind.
+        """
 
     def stat(self, key: str) -> Stat | None:
         """Return the object's size and tag, or None when there is no such key."""

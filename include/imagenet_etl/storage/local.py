@@ -6,13 +6,13 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from imagenet_etl import files
-from imagenet_etl.errors import KeyExists
+from imagenet_etl.errors import ConfigError, KeyExists
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.staging import Staging
 from imagenet_etl.streams import BLOCK_BYTES, read_blocks, size_and_sha256
@@ -22,6 +22,8 @@ STAGING = ".staging"
 
 class LocalFile:
     """A local file that is read by position; safe to share between threads."""
+
+    seek_bytes = 1 << 14
 
     def __init__(self, path: str, fd: int) -> None:
         self._path = path
@@ -45,9 +47,10 @@ class LocalFile:
             return iter((memoryview(self.read_at(0, self.stat.size)),))
         return read_blocks(self._path)
 
-    def will_need(self, offset: int, size: int) -> None:
-        """Ask the kernel to read the range ahead."""
-        os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
+    def will_need(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Ask the kernel to read the spans ahead."""
+        for offset, size in spans:
+            os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
 
     def current_stat(self) -> Stat | None:
         """Return what the file's name leads to now."""
@@ -79,6 +82,8 @@ def open_local(path: Path | str) -> Iterator[LocalFile]:
 class LocalStorage:
     """Storage below one folder of a POSIX file system."""
 
+    on_disk = True
+
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
         self.url = str(self.root)
@@ -87,6 +92,12 @@ class LocalStorage:
 
     def __repr__(self) -> str:
         return f"LocalStorage({self.url})"
+
+    def at(self, url: str) -> LocalStorage:
+        """Return the storage of another folder."""
+        if "://" in url:
+            raise ConfigError(f"{url} is no folder", expected="an absolute path")
+        return LocalStorage(Path(url))
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)

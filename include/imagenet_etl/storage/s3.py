@@ -11,7 +11,7 @@ import io
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +35,8 @@ _BLOCK_BYTES = 4 << 20
 
 class S3Object:
     """An object that is read by ranged GET, pinned to the ETag it had when it was opened."""
+
+    seek_bytes = 1 << 20
 
     def __init__(self, storage: S3Storage, key: str, stat: Stat) -> None:
         self._storage = storage
@@ -67,8 +69,8 @@ class S3Object:
         for at in range(0, self.stat.size, _BLOCK_BYTES):
             yield memoryview(self.read_at(at, _BLOCK_BYTES))
 
-    def will_need(self, offset: int, size: int) -> None:
-        """Do nothing: a bucket has no read-ahead to ask for."""
+    def will_need(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Do nothing yet."""
 
     def current_stat(self) -> Stat | None:
         """Return what the key holds now."""
@@ -78,11 +80,21 @@ class S3Object:
 class S3Storage:
     """Storage below one prefix of a bucket, through a boto3 client made by the caller."""
 
+    on_disk = False
+
     def __init__(self, client: Any, uri: str) -> None:
         self._client = client
         self._bucket, self._prefix = parse_s3_uri(uri)
         self.url = uri.rstrip("/")
         self._staging = Staging(Path(tempfile.gettempdir()), ".imagenet-etl-staging-")
+
+    def at(self, url: str) -> S3Storage:
+        """Return the storage of another prefix or bucket, through the same client.
+
+        Raises:
+            ConfigError: It is no ``s3://`` URI.
+        """
+        return S3Storage(self._client, url)
 
     def _key(self, key: str) -> str:
         return f"{self._prefix}/{checked_key(key)}" if self._prefix else checked_key(key)

@@ -149,8 +149,8 @@ def test_a_folder_that_is_gone_is_noticed(tree, tmp_path):
 def test_read_ahead_is_harmless_for_files_that_are_there_and_gone(tree):
     member = listed(tree)[0]
     with open_archive(LocalStorage(tree), ref_of(tree)) as archive:
-        archive.will_need(member)
-        archive.will_need(replace(member, name="gone/file"))
+        archive.will_need([member])
+        archive.will_need([replace(member, name="gone/file")])
         assert archive.read(member) == FILES[member.name]
 
 

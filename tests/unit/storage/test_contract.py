@@ -97,7 +97,7 @@ def test_read_at_stops_at_the_end(storage):
         assert file.read_at(10, 1) == b""
         assert file.read_at(1000, 10) == b""
         assert file.read_at(5, 0) == b""
-        file.will_need(0, 10)
+        file.will_need([(0, 10)])
 
 
 def test_an_empty_object_can_be_read(storage):

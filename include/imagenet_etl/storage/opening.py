@@ -1,0 +1,34 @@
+"""A data folder's storage, by what its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from imagenet_etl.errors import ConfigError
+from imagenet_etl.storage.base import Storage
+from imagenet_etl.storage.local import LocalStorage
+
+
+def open_storage(data_dir: str, s3: Callable[[], Any]) -> Storage:
+    """Return the storage of a data folder.
+
+    Args:
+        data_dir: An absolute path, or the ``s3://`` URI of a bucket or of a prefix in one.
+        s3: Makes a boto3 client of S3; called for a bucket alone.
+
+    Raises:
+        ConfigError: It is another kind of URL.
+    """
+    if data_dir.startswith("s3://"):
+        from imagenet_etl.storage.s3 import S3Storage  # noqa: PLC0415 - slow to import
+
+        return S3Storage(s3(), data_dir)
+    if "://" in data_dir:
+        raise ConfigError(
+            f"data folder {data_dir!r}",
+            expected="a path, or an s3:// URI",
+            remedy="Give a mounted folder or a bucket",
+        )
+    return LocalStorage(Path(data_dir))
