@@ -40,7 +40,9 @@ def add_settings(parser: argparse.ArgumentParser, metavar: str = "DATASET") -> N
 def _add_places(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("places")
     add = group.add_argument
-    add("--data-dir", metavar="DIR", help="holds archives/, work/ and datasets/")
+    add(
+        "--data-dir", metavar="DIR", help="holds archives/, work/ and datasets/; or an s3:// prefix"
+    )
     add(
         "--source",
         action="append",

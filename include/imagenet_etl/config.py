@@ -63,7 +63,8 @@ class Settings:
 
     Attributes:
         dataset: Name of the dataset.
-        data_dir: Folder that holds ``archives/``, ``work/`` and ``datasets/``.
+        data_dir: Folder, or ``s3://`` prefix, that holds ``archives/``, ``work/`` and
+            ``datasets/``.
         version: Name of the published version; empty for the pack digest's first eight digits.
         sources: Path or URL by archive name, in place of the publisher's URL.
         splits: The splits to prepare; empty for all, or for those of the archives in ``sources``.
@@ -256,6 +257,11 @@ class Settings:
         values = asdict(self)
         values["outputs"] = {name: spec.canonical() for name, spec in self.outputs.items()}
         return {name: values[name] for name in names}
+
+    @property
+    def is_in_bucket(self) -> bool:
+        """Whether the data folder is a bucket's, so that nothing needs a disk of its own."""
+        return "://" in self.data_dir
 
     def worker_count(self) -> int:
         """Return the number of packing processes to start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +22,7 @@ from imagenet_etl.records.table import RECORDS
 from imagenet_etl.segments import segment_file, segment_name
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place, publish_output
+from imagenet_etl.storage.local_copy import local_copy
 from imagenet_etl.streams import HashedFile
 
 
@@ -60,13 +62,11 @@ class NewTree:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         self.add(name, path)
 
-    def part(self, output: str, segment: Segment, suffix: str) -> Path:
-        """Return where a part of a shard or database lies on this machine."""
+    def part(self, output: str, segment: Segment, suffix: str) -> AbstractContextManager[Path]:
+        """Give the path of a part of a shard or database, a copy of it where it is in a bucket."""
         name = f"{segment_name(segment, output)}{suffix}"
         key = f"{self.place.base}/{segment_file(output, segment, name)}"
-        path = self.place.build.storage.local_path(key)
-        assert path is not None  # parts are joined where they were packed
-        return path
+        return local_copy(self.place.build.storage, key)
 
     def moved(self, table: pa.Table, segment: Segment) -> pa.Table:
         """Return a segment's rows of ``records.parquet`` with their places in joined shards."""
@@ -118,21 +118,31 @@ def _join_shard(
     """Return the joined files, and where each segment starts in them; changes nothing else."""
     assert item.writer is not None
     assert issubclass(item.writer, JoiningWriter)
-    parts = [[tree.part(item.name, one, suffix) for suffix in _suffixes(item)] for one in group]
     name = shard_name(group[0].split, group[0].shard)
-    return concatenate(item.writer, parts, tree.place.scratch(), name)
+    with ExitStack() as stack:
+        parts = [
+            [stack.enter_context(tree.part(item.name, one, suffix)) for suffix in _suffixes(item)]
+            for one in group
+        ]
+        return concatenate(item.writer, parts, tree.place.scratch(), name)
 
 
 def _build_databases(tree: NewTree, item: Format, segments: list[Segment]) -> None:
     """Fill one database a split, and write the lists and mean files that belong to it."""
-    for split, grouped in groupby(segments, key=lambda segment: segment.split):
-        group = list(grouped)
+    for split, group in groupby(segments, key=lambda segment: segment.split):
+        _build_database(tree, item, split, list(group))
+    classes = tree.place.done["plan_shards"].facts["classes"]
+    tree.add_text(f"{item.name}/labels.txt", "".join(f"{entry['wnid']}\n" for entry in classes))
+
+
+def _build_database(tree: NewTree, item: Format, split: str, group: list[Segment]) -> None:
+    records = sum(segment.records for segment in group)
+    with ExitStack() as stack:
         messages, lists, sums = (
-            [tree.part(item.name, segment, suffix) for segment in group]
+            [stack.enter_context(tree.part(item.name, segment, suffix)) for segment in group]
             for suffix in _suffixes(item)
         )
         folder = tree.place.scratch()
-        records = sum(segment.records for segment in group)
         database = write_database(messages, folder, map_bytes(messages, records))
         tree.written_twice += database.stat().st_size
         tree.add(item.path(split, database.name), database)
@@ -145,8 +155,6 @@ def _build_databases(tree: NewTree, item: Format, segments: list[Segment]) -> No
         tree.add(f"{item.name}/{split}.txt", listing.path, listing.close().sha256)
         if split == "train":
             _add_mean(tree, item, sums, listed)
-    classes = tree.place.done["plan_shards"].facts["classes"]
-    tree.add_text(f"{item.name}/labels.txt", "".join(f"{entry['wnid']}\n" for entry in classes))
 
 
 def _add_mean(tree: NewTree, item: Format, sums: list[Path], records: int) -> None:

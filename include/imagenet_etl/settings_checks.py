@@ -72,6 +72,11 @@ def check_cloud(settings: Any, backups: tuple[str, ...]) -> None:
     require(ok, "ebs_volume_id", settings.ebs_volume_id, "vol- and hex digits")
     ok = not settings.s3_uri or _is_s3_uri(settings.s3_uri)
     require(ok, "s3_uri", settings.s3_uri, "s3://bucket/prefix")
+    if settings.is_in_bucket:
+        place = settings.data_dir
+        require(_is_s3_uri(place), "data_dir", place, "an absolute path or s3://bucket/prefix")
+        volume = settings.ebs_volume_id
+        require(not volume, "ebs_volume_id", volume, "none, since the data folder is in a bucket")
     ok = len(settings.s3_tags) <= _MAX_TAGS
     require(ok, "s3_tags", f"{len(settings.s3_tags)} tags", f"at most {_MAX_TAGS}")
     for name, allowed, expected in (

@@ -18,6 +18,8 @@ from imagenet_etl.storage import ReadAt, Storage
 _VERSION_KEY = b"imagenet_etl.schema_version"
 TABLE_SCHEMA = 1
 ROWS_PER_BATCH = 65_536
+_SMALL_BYTES = 4 << 20
+"""A table of this size comes from a bucket as a whole."""
 
 
 def versioned(fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
@@ -59,7 +61,8 @@ def open_parquet(storage: Storage, key: str) -> Iterator[pq.ParquetFile]:
     """
     with storage.open(key) as file:
         try:
-            parquet = pq.ParquetFile(pa.PythonFile(_ReadAtFile(file), mode="r"))
+            # Where each read is a request, the columns of a row group come with one.
+            parquet = pq.ParquetFile(_source(storage, file), pre_buffer=not storage.on_disk)
         except pa.ArrowInvalid as error:
             raise DatasetDamaged(
                 f"{storage.url}/{key} is damaged",
@@ -70,6 +73,12 @@ def open_parquet(storage: Storage, key: str) -> Iterator[pq.ParquetFile]:
         metadata = parquet.schema_arrow.metadata or {}
         check_schema(key, int(metadata.get(_VERSION_KEY, b"0")), TABLE_SCHEMA)
         yield parquet
+
+
+def _source(storage: Storage, file: ReadAt) -> Any:
+    if storage.on_disk or file.stat.size > _SMALL_BYTES:
+        return pa.PythonFile(_ReadAtFile(file), mode="r")
+    return pa.BufferReader(file.read_at(0, file.stat.size))
 
 
 def read_table(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:

@@ -116,7 +116,8 @@ def _place() -> dict[str, Param]:
         "data_dir": text_field(
             "Place",
             "Data folder",
-            "Folder on the workers. Empty: the Variable **imagenet_data_dir**, else /data.",
+            "Folder that every worker sees, or s3://bucket/prefix. Empty: the Variable "
+            "**imagenet_data_dir**, else /data.",
         ),
         "version": text_field(
             "Place",

@@ -38,6 +38,8 @@ def why_no_backup(settings: Settings) -> str:
     """Return why there is nothing to back up; nothing when there is."""
     if not settings.s3_uri:
         return "no S3 URI is set, so nothing is backed up"
+    if settings.is_in_bucket:
+        return f"{settings.data_dir} is in a bucket already; versioning or replication guard that"
     return "" if settings.back_up else "neither the dataset nor its archives are to be backed up"
 
 

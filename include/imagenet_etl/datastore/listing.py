@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of, images_of
-from imagenet_etl.datastore.store import path_on_disk
+from imagenet_etl.datastore.store import place_of
 from imagenet_etl.storage import Storage
 
 _HEAD = ("VERSION", "IMAGES", "SIZE", "PUBLISHED", "FORMATS", "WHERE")
@@ -24,7 +24,7 @@ def listed(storage: Storage | None, catalogs: Mapping[str, Catalog]) -> dict[str
         name: {
             "latest": catalog.latest,
             "versions": {
-                version: entry | {"on_this_machine": _here(storage, entry)}
+                version: entry | {"on_this_machine": place_of(storage, entry)}
                 for version in catalog.newest_first
                 for entry in [catalog.versions[version]]
             },
@@ -40,7 +40,7 @@ def listing_lines(storage: Storage | None, catalogs: Mapping[str, Catalog]) -> I
         rows: list[tuple[str, ...]] = [_HEAD]
         for version in catalog.newest_first:
             entry = catalog.versions[version]
-            rows.append(_row(catalog, version, entry, _here(storage, entry)))
+            rows.append(_row(catalog, version, entry, place_of(storage, entry)))
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
         for row in rows:
             cells = [
@@ -85,8 +85,3 @@ def _places(entry: Entry, here: str | None) -> Iterator[str]:
         yield f"shared with {', '.join(accounts)}"
     for uri in backups_of(entry.get("elsewhere", {})):
         yield f"other content of this name in {uri}"
-
-
-def _here(storage: Storage | None, entry: Entry) -> str | None:
-    path = path_on_disk(storage, entry)
-    return None if path is None else str(path)

@@ -45,7 +45,12 @@ def register_tree(
     _check_names(storage, name, version)
     root = resolved_tree(folder)
     data = storage.local_path("datasets")
-    if data is not None and data.resolve().is_relative_to(root):
+    if data is None:
+        raise ConfigError(
+            f"a folder of this machine cannot be entered into {storage.url}",
+            remedy="Others would not find it there: give a data folder on a disk",
+        )
+    if data.resolve().is_relative_to(root):
         raise ConfigError(
             f"the data folder {storage.url} lies in the tree {root}",
             remedy="Give another data folder: registering writes to it",

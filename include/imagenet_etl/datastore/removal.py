@@ -46,7 +46,10 @@ def remove_folder(store: Datastore, version: str, entry: Entry) -> str:
     storage.delete(aside)
     digest = folder_digest(store, version)
     if digest == entry["manifest_sha256"]:
-        storage.publish_tree(folder, aside, mark_of(entry))
+        if storage.on_disk:
+            storage.publish_tree(folder, aside, mark_of(entry))
+        else:  # without its mark it counts as absent at once, and nothing need be copied
+            storage.delete(f"{folder}/{mark_of(entry)}")
     elif digest or not is_rest(store, version, entry):
         is_nothing = next(iter(storage.list(folder)), None) is None
         return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"

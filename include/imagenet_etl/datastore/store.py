@@ -12,9 +12,10 @@ from imagenet_etl.aws.s3_bucket import encryption_options
 from imagenet_etl.aws.s3_catalog import catalogs_below, read_catalog
 from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.build import Build
+from imagenet_etl.datasets import DATASETS
 from imagenet_etl.datastore.adopted import ADOPTED
 from imagenet_etl.datastore.catalog import Catalog, Entry
-from imagenet_etl.datastore.disk import REGISTRY, read_registry
+from imagenet_etl.datastore.disk import REGISTRY, read_registry, registry_key
 from imagenet_etl.leases import Owner
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.storage import Storage
@@ -93,20 +94,24 @@ def known_catalogs(
 def _registered(storage: Storage) -> list[str]:
     """Return the datasets that have a registry; their versions' million files are not listed."""
     root = storage.local_path("datasets")
-    if root is None or not root.is_dir():
+    if root is None:  # a bucket holds what was built there, and adopts no tree
+        return [name for name in DATASETS if storage.stat(registry_key(name)) is not None]
+    if not root.is_dir():
         return []
     with os.scandir(root) as entries:
         return sorted(entry.name for entry in entries if Path(entry.path, REGISTRY).is_file())
 
 
-def path_on_disk(storage: Storage | None, entry: Entry) -> Path | None:
-    """Return where a whole version is on this machine, or None when it is not here."""
+def place_of(storage: Storage | None, entry: Entry) -> str | None:
+    """Return where a whole version is in the data folder, or None when it is not there.
+
+    That is a path, or an ``s3://`` URI where the data folder is in a bucket.
+    """
     if entry.get("adopted"):
-        path = Path(entry["path"])
-        return path if path.is_dir() else None
+        return entry["path"] if Path(entry["path"]).is_dir() else None
     if storage is None or storage.stat(f"{entry['path']}/{MANIFEST}") is None:
         return None
-    return storage.local_path(entry["path"])
+    return f"{storage.url}/{entry['path']}"
 
 
 def mark_of(entry: Entry) -> str:

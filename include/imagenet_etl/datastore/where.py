@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
-from imagenet_etl.datastore.store import path_on_disk
+from imagenet_etl.datastore.store import place_of
 from imagenet_etl.errors import ConfigError, StorageError
 from imagenet_etl.storage import Storage
 
@@ -46,9 +46,8 @@ def where(storage: Storage | None, catalog: Catalog, version: str = "", output: 
             f"{catalog.dataset}@{chosen} is being removed", remedy="Use another version"
         )
     below = _format_folder(catalog.dataset, chosen, entry, output)
-    path = path_on_disk(storage, entry)
-    if path is not None:
-        return str(path / below)
+    if (place := place_of(storage, entry)) is not None:
+        return f"{place}/{below}".removesuffix("/.")
     if "s3_uri" in entry:
         return f"{entry['s3_uri']}/{below}".removesuffix("/.")
     raise _elsewhere(storage, catalog.dataset, chosen, entry)
