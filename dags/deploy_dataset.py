@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from airflow.sdk import chain, dag, task_group
 
-from imagenet_operators.dag import RETRIES
+from imagenet_operators.dag import CALLING, RETRIES
 from imagenet_operators.deploy import (
     DeployAttachOperator,
     DeployCleanUpOperator,
@@ -30,7 +30,9 @@ instances need.
     description="From a snapshot to a mounted volume on each instance",
     schedule=None,
     max_active_runs=1,
-    default_args=RETRIES | {"trigger_rule": "none_failed", "poll_interval": timedelta(seconds=5)},
+    default_args=RETRIES
+    | CALLING
+    | {"trigger_rule": "none_failed", "poll_interval": timedelta(seconds=5)},
     params=deploy_form(),
     doc_md=DOC,
     tags=["imagenet"],

@@ -13,7 +13,7 @@ from imagenet_operators import (
     UntarOperator,
     VerifyOperator,
 )
-from imagenet_operators.dag import FETCHING, WHOLE, defaults, documentation, schedule
+from imagenet_operators.dag import FETCHING, PACKING, WHOLE, defaults, documentation, schedule
 from imagenet_operators.deliver import deliver
 from imagenet_operators.form import form
 
@@ -41,7 +41,7 @@ def ilsvrc2012():
         FilterClassesOperator(task_id="filter_classes"),
         plan,
         PackOperator.partial(
-            task_id="pack", pool="cpu", map_index_template="group {{ task.group }}"
+            task_id="pack", map_index_template="group {{ task.group }}", **PACKING
         ).expand(group=plan.output),
         PackOperator(task_id="assemble", **WHOLE),
         VerifyOperator(task_id="verify", **WHOLE),

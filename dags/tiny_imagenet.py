@@ -13,7 +13,7 @@ from imagenet_operators import (
     UntarOperator,
     VerifyOperator,
 )
-from imagenet_operators.dag import FETCHING, defaults, documentation, schedule
+from imagenet_operators.dag import FETCHING, PACKING, defaults, documentation, schedule
 from imagenet_operators.deliver import deliver
 from imagenet_operators.form import form
 
@@ -37,8 +37,8 @@ def tiny_imagenet():
         RestructureValOperator(task_id="restructure_val"),
         FilterClassesOperator(task_id="filter_classes"),
         PlanShardsOperator(task_id="plan_shards"),
-        PackOperator(task_id="pack", pool="cpu"),
-        VerifyOperator(task_id="verify", pool="cpu"),
+        PackOperator(task_id="pack", **PACKING),
+        VerifyOperator(task_id="verify", **PACKING),
         ReportOperator(task_id="report"),
         deliver(Asset("tiny_imagenet")),
     )

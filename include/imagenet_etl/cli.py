@@ -23,6 +23,7 @@ from imagenet_etl.cli_datastore import add_datastore
 from imagenet_etl.cli_options import add_settings, settings_of
 from imagenet_etl.cli_restore import add_restore
 from imagenet_etl.cli_sample import add_sample
+from imagenet_etl.cli_share import add_share
 from imagenet_etl.cli_user_data import add_user_data
 from imagenet_etl.datasets import DATASETS
 from imagenet_etl.download.login import login_from_environment
@@ -37,14 +38,9 @@ from imagenet_etl.errors import (
 from imagenet_etl.leases import Owner
 from imagenet_etl.lists import write_lists
 from imagenet_etl.manifest import MANIFEST
+from imagenet_etl.mapped import run_pack_group
 from imagenet_etl.packing import WORKER
-from imagenet_etl.pipeline import (
-    STAGES,
-    find_receipt,
-    receipts_up_to,
-    run_pack_group,
-    run_stage,
-)
+from imagenet_etl.pipeline import STAGES, find_receipt, receipts_up_to, run_stage
 from imagenet_etl.pool import workers_ready
 from imagenet_etl.preflight.report import preflight_lines
 from imagenet_etl.publishing import publish_version
@@ -126,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add_restore(commands)
     add_datastore(commands)
     add_user_data(commands)
+    add_share(commands)
     add_sample(commands)
     return parser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -14,6 +13,7 @@ from imagenet_etl.datasets.base import WNID
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.images.geometry import parse_resize
 from imagenet_etl.images.spec import SUBSAMPLINGS, ImageSpec, parse_image_spec
+from imagenet_etl.processes import cores
 from imagenet_etl.settings_checks import RATIOS, check_cloud, check_types, require
 
 FORMATS = ("recordio", "lmdb", "webdataset", "imagefolder")
@@ -265,7 +265,7 @@ class Settings:
 
     def worker_count(self) -> int:
         """Return the number of packing processes to start."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or cores()
 
     def max_bad_of(self, expected: int) -> int:
         """Return how many of ``expected`` images may be quarantined."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imagenet_etl.processes import cores
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.base import Written
 from imagenet_etl.records.formats import DATABASE, FORMATS, SHARDS, Format, shard_name
@@ -101,15 +102,22 @@ def _suffixes(item: Format) -> tuple[str, ...]:
 def _join_shards(tree: NewTree, item: Format, segments: list[Segment]) -> None:
     groups = [list(g) for _, g in groupby(segments, key=lambda s: (s.split, s.shard))]
     joined = [group for group in groups if len(group) > 1]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        results = [threads.submit(_join_shard, tree, item, group) for group in joined]
-        for group, (written, starts) in zip(joined, (r.result() for r in results), strict=True):
+    at_once = cores()
+    with ThreadPoolExecutor(at_once) as threads:
+        # No more of them than work at once, so that finished ones do not pile up on the disk.
+        running = deque(threads.submit(_join_shard, tree, item, g) for g in joined[:at_once])
+        for number, group in enumerate(joined):
+            written, starts = running.popleft().result()
             for file in written:
                 tree.add(item.path(group[0].split, file.path.name), file.path, file.sha256)
             written[0].path.parent.rmdir()
             for one, at in zip(group, starts, strict=True):
                 tree.starts[item.name, one.number] = at
             tree.written_twice += sum(file.size for file in written)
+            running.extend(
+                threads.submit(_join_shard, tree, item, following)
+                for following in joined[number + at_once : number + at_once + 1]
+            )
 
 
 def _join_shard(

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.location import ArchiveRef, OpenArchive, open_archive
 from imagenet_etl.archives.member import Member
+from imagenet_etl.archives.read_ahead import Planned, read_ahead
 from imagenet_etl.aws.worker_client import worker_client
 from imagenet_etl.errors import BadImage
 from imagenet_etl.files import hash_file, pretty_json, typed_os_errors
@@ -31,11 +31,12 @@ from imagenet_etl.receipts import Output
 from imagenet_etl.records.base import LooseFile, Origin, Placed, Record, RecordWriter, Written
 from imagenet_etl.records.formats import FORMATS, LOOSE_FORMATS
 from imagenet_etl.records.table import RECORDS
-from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, segment_file, segment_name
+from imagenet_etl.segments import READS, SEGMENT_SCHEMA, PackJob, segment_file, segment_name
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import publish_output
 from imagenet_etl.storage import Storage
 from imagenet_etl.storage.opening import open_storage
+from imagenet_etl.storage.s3_counts import Counted
 from imagenet_etl.tables import batched, open_parquet, write_batches
 
 _ROWS = 256
@@ -43,9 +44,6 @@ TREATMENTS = (COPIED, RE_ENCODED, REPAIRED)
 _TELL_EVERY_S = 0.5
 _COLUMNS = ["key", "label", "wnid", "file_name", "archive", "member", "header_offset", "offset",
             "stored_size", "size", "method", "check"]  # fmt: skip
-
-
-Planned = tuple[dict[str, Any], OpenArchive, Member]
 
 
 class SegmentPacker:
@@ -99,6 +97,7 @@ class SegmentPacker:
             written = {output: writer.commit() for output, writer in writers.items()}
             for archive in archives.values():
                 archive.check()
+                done.add_reads(archive.counted())
         lease = Lease(self._storage, job["lease"], Owner(**job["owner"]), job["fence"])
         return self._publish(segment, folder, written, done, lease)
 
@@ -114,6 +113,7 @@ class SegmentPacker:
         told_at, told, number = time.monotonic(), 0, 0
         asked = read_ahead(planned, self._job.read_ahead)
         for number, (row, archive, member) in enumerate(asked, 1):
+            done.add_member(archive, member)
             try:
                 prepared = transformer.apply(archive.read(member))
             except BadImage as bad:
@@ -191,7 +191,7 @@ class SegmentPacker:
             "counts": done.counts,
             "quarantined": done.quarantined,
             "repaired": done.repaired,
-        }
+        } | done.reads()
         self._storage.create(
             f"{self._job.base}/segments/{segment.number:05d}.json", pretty_json(receipt)
         )
@@ -209,6 +209,7 @@ class _Done:
         self.quarantined: list[dict[str, Any]] = []
         self.repaired: list[dict[str, Any]] = []
         self._bytes = 0
+        self._reads = dict.fromkeys(READS, 0)
 
     def count(self, row: dict[str, Any], prepared: list[Prepared]) -> None:
         """Count an image once, by the most that any output had to have done to it."""
@@ -229,6 +230,18 @@ class _Done:
         self.counts["quarantined"] += 1
         self.quarantined.append(_place_of(row) | {"reason": reason})
 
+    def add_reads(self, counted: Counted) -> None:
+        self._reads["read_requests"] += counted.gets
+        self._reads["read_bytes"] += counted.bytes
+
+    def add_member(self, archive: OpenArchive, member: Member) -> None:
+        if archive.by_request:
+            self._reads["member_bytes"] += member.offset + member.stored_size - member.header_offset
+
+    def reads(self) -> dict[str, dict[str, int]]:
+        """Return what reading from buckets cost, nothing where all was on disk."""
+        return {"reads": self._reads} if self._reads["read_requests"] else {}
+
     def take_bytes(self) -> int:
         size, self._bytes = self._bytes, 0
         return size
@@ -241,32 +254,6 @@ def _planned(
     for batch in plan.iter_batches(_ROWS, row_groups=[segment.number], columns=_COLUMNS):
         for row in batch.to_pylist():
             yield row, archives[row["archive"]], member_of(row)
-
-
-def read_ahead(planned: Iterator[Planned], count: int) -> Iterator[Planned]:
-    """Hand on what is planned, ``count`` by ``count``, after asking for the ones that follow them.
-
-    Each lot is asked for in the order in which it lies in the archives.
-    """
-    lot = _asked_for(planned, count)
-    while lot:
-        following = _asked_for(planned, count)
-        yield from lot
-        lot = following
-
-
-def _asked_for(planned: Iterator[Planned], count: int) -> list[Planned]:
-    items = list(islice(planned, count))
-    for _, together in groupby(sorted(items, key=_where), key=lambda item: item[1].name):
-        asked = list(together)
-        asked[0][1].will_need([member for _, _, member in asked])
-    return items
-
-
-def _where(item: Planned) -> tuple[str, str, int]:
-    """Return what sorts members by where they lie: those of a folder may lie in class tars."""
-    _, archive, member = item
-    return archive.name, member.name.rpartition("/")[0], member.header_offset
 
 
 def _place_of(row: dict[str, Any]) -> dict[str, Any]:

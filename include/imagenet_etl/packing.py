@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,20 +18,23 @@ from imagenet_etl.pool import WorkerPool
 from imagenet_etl.preflight.loose import check_loose_files
 from imagenet_etl.preflight.needs import PNG_GROWTH
 from imagenet_etl.progress import Meter, metered
-from imagenet_etl.receipts import Output, Receipt, is_intact
+from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.records.formats import LOOSE_FORMATS
 from imagenet_etl.records.loose import loose_files_intact
-from imagenet_etl.segments import SEGMENT_SCHEMA, PackJob, is_final
+from imagenet_etl.segments import READS, SEGMENT_SCHEMA, PackJob, is_final, reads_of
 from imagenet_etl.selection import Group, Segment
 from imagenet_etl.shuffle import WINDOW
 from imagenet_etl.stage import Place, Result
-from imagenet_etl.storage import Storage
+from imagenet_etl.storage import Stat, Storage
+from imagenet_etl.storage.many import each, stats_of
+
+log = logging.getLogger(__name__)
 
 WORKER = "imagenet_etl.pack_worker"
 """The module whose processes pack."""
 
 READ_AHEAD = 16
-"""Images that a worker asks for at once, where each lies somewhere else."""
+"""Images that a worker asks a disk for at once, where each lies somewhere else."""
 
 _SPACE_RESERVE = 64 << 20
 
@@ -65,7 +69,8 @@ def pack_group(place: Place, group: Group) -> dict[str, int]:
 
     Returns:
         How many segments and images the group has, and how many images are quarantined; nothing
-        of all when the version is published already.
+        of all when the version is published already. Where archives lie in a bucket also what
+        reading them took, by ``segments.READS``.
 
     Raises:
         VersionConflict, NotEnoughSpace, TooManyBadImages, WorkerDied, WorkerStalled: As ``pack``.
@@ -84,6 +89,7 @@ def pack_group(place: Place, group: Group) -> dict[str, int]:
         "segments": len(segments),
         "images": sum(segment.records for segment in segments),
         "quarantined": len(_bad(done)),
+        **reads_of(done.values()),
     }
 
 
@@ -117,8 +123,9 @@ def _adopt(place: Place, published: Manifest) -> Result:
     expected = published.counts["expected"]
     _check_budget(published.quarantined, build.settings.max_bad_of(expected), expected)
     outputs = []
+    stats = stats_of(build.storage, [f"{base}/{file.name}" for file in published.files])
     for file in published.files:
-        stat = build.storage.stat(f"{base}/{file.name}")
+        stat = stats.get(f"{base}/{file.name}")
         if stat is None or stat.size != file.size:
             raise DatasetDamaged(
                 f"{base}/{file.name} is damaged",
@@ -174,14 +181,18 @@ def _finished(place: Place, segments: list[Segment]) -> dict[int, dict[str, Any]
     """Return the receipts of the segments that an earlier try finished."""
     done: dict[int, dict[str, Any]] = {}
     storage = place.build.storage
-    for segment in segments:
-        key = f"{place.base}/segments/{segment.number:05d}.json"
-        data = storage.read(key)
-        if data is None:
-            continue
-        receipt = _read_segment(data)
-        outputs = [Output(**item) for item in receipt["outputs"]] if receipt else []
-        if receipt and all(is_intact(storage, place.base, output) for output in outputs):
+    keys = [f"{place.base}/segments/{segment.number:05d}.json" for segment in segments]
+    read = zip(segments, keys, each(storage, storage.read, keys), strict=True)
+    found = [(segment, key, _read_segment(data)) for segment, key, data in read if data is not None]
+    noted = {
+        f"{place.base}/{item['name']}": Stat(item["size"], item["tag"])
+        for _, _, receipt in found
+        for item in (receipt or {}).get("outputs", ())
+    }
+    there = stats_of(storage, noted)
+    for segment, key, receipt in found:
+        names = [f"{place.base}/{item['name']}" for item in receipt["outputs"]] if receipt else []
+        if receipt and all(there.get(name) == noted[name] for name in names):
             done[segment.number] = receipt
         else:
             storage.delete(key)
@@ -234,6 +245,15 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
             done[job["segment"]["number"]] = receipt
             held.give_back(job)
             _check_budget(_bad(done), budget, expected)
+    _tell_reads(reads_of(done[segment.number] for segment in missing))
+
+
+def _tell_reads(reads: dict[str, int]) -> None:
+    if reads:
+        log.info(
+            "pack read %s GETs, %s bytes for %s bytes of members",
+            *(f"{reads[name]:,}" for name in READS),
+        )
 
 
 def _pack_job(place: Place) -> PackJob:
@@ -246,7 +266,8 @@ def _pack_job(place: Place) -> PackJob:
         outputs={name: spec.canonical() for name, spec in settings.outputs.items()},
         max_pixels=place.build.facts.max_pixels,
         # Blocks of neighbours are scattered in windows: each of those is asked for at once, in the
-        # archive's order, and waits in the page cache.
+        # archive's order, and waits in the page cache; a bucket is asked for as much as fits into
+        # memory.
         read_ahead=WINDOW if settings.shuffle == "blocks" else READ_AHEAD,
         hardlink=settings.hardlink,
     )

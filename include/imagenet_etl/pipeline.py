@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from imagenet_etl.aws.ebs.stages import (
@@ -29,32 +28,26 @@ from imagenet_etl.aws.s3_backup import (
 from imagenet_etl.build import Build
 from imagenet_etl.claims import check_unclaimed
 from imagenet_etl.class_filter import FILTER_SETTINGS, filter_classes, why_not_filtered
-from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.asked import source_marks
-from imagenet_etl.download.held import settled
-from imagenet_etl.download.notes import Note
-from imagenet_etl.download.sources import Sources, sources_of
 from imagenet_etl.download.stage import (
     archives_there,
     archives_unchanged,
     download,
     folders_whole,
-    result_of,
     sources_unchanged,
 )
 from imagenet_etl.download.urls import mask_url
-from imagenet_etl.errors import ConfigError, NothingToDo, StageNotDone
+from imagenet_etl.errors import ConfigError, LeaseLost, NothingToDo, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.restructure import restructure_val
 from imagenet_etl.manifest import version_of
-from imagenet_etl.packing import pack, pack_group, tree_is_whole
+from imagenet_etl.packing import pack, tree_is_whole
 from imagenet_etl.plan import PLAN_SETTINGS, plan_shards
 from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.receipts import Receipt, stage_digest_of
 from imagenet_etl.report import report
-from imagenet_etl.selection import Group, groups_of
-from imagenet_etl.stage import Outcome, Place, Result, Stage, counts_in_words
+from imagenet_etl.stage import Outcome, Place, Result, Stage
 from imagenet_etl.untar import index_is_good, remove_parts, untar
 from imagenet_etl.val_split import SPLIT_SETTINGS, split_val, why_not_split
 from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, verify
@@ -104,17 +97,17 @@ def run_stage(build: Build, name: str) -> Outcome:
         NotEnoughSpace: It is the first, and there is no room for what the others will write.
         EtlError: Whatever the stage raises.
     """
-    stage = _stage(name)
+    stage = stage_of(name)
     if reason := stage.not_asked(build.settings):
         raise NothingToDo(reason)
     with typed_os_errors(build.storage.url):
         if name == build.facts.stages[0]:
             check_budget(build)
-        done = _receipts_before(build, stage)
+        done = receipts_before(build, stage)
         if "pack" in done:
             check_unclaimed(build, version_of(build.settings, done["pack"].stage_digest))
-        place = _place(build, stage, done)
-        receipt = _valid_receipt(place, stage)
+        place = place_of(build, stage, done)
+        receipt = valid_receipt(place, stage)
         idle = stage.why_idle(build.settings)
         if receipt is not None and stage.is_whole(build, receipt):
             return Outcome(receipt, reused=True, idle=idle)
@@ -128,87 +121,9 @@ def run_stage_as(build: Build, name: str, run: Callable[[Place], Result]) -> Rec
         StageNotDone: An earlier stage has no valid receipt.
         EtlError: Whatever the function raises.
     """
-    stage = _stage(name)
-    place = _place(build, stage, _receipts_before(build, stage))
+    stage = stage_of(name)
+    place = place_of(build, stage, receipts_before(build, stage))
     return _run(place, replace(stage, run=run))
-
-
-def run_download_of(build: Build, archive: str) -> Note:
-    """Fetch or verify one archive; who finds all of them verified completes the stage.
-
-    Any number of processes of a run may do this at once, each for an archive of its own, and none
-    waits for another: the stage is left to the last of them. Where one source holds everything, the
-    first of the archives that it stands for stands for it.
-
-    Returns:
-        The archive's note.
-
-    Raises:
-        NothingToDo: The stage is done, or the run needs no such archive.
-        NotEnoughSpace: There is no room for what the run will write.
-        EtlError: Whatever fetching raises.
-    """
-    stage = _stage("download")
-    with typed_os_errors(build.storage.url):
-        check_budget(build)
-        place = _place(build, stage, {})
-        receipt = _valid_receipt(place, stage)
-        if receipt is not None and stage.is_whole(build, receipt):
-            raise NothingToDo(f"the receipt is valid: {counts_in_words(receipt.counts)}")
-        sources = sources_of(build)
-        mine = sources.of(archive)
-        if mine is None:
-            raise NothingToDo(f"this run needs no {archive} of its own")
-        note, fetched_bytes = verified_archive(build, mine.archive, source=mine.place)
-        _complete_download(place, sources, fetched_bytes)
-        return note
-
-
-def _complete_download(place: Place, sources: Sources, fetched_bytes: int) -> None:
-    """Complete the stage from the archives' notes, unless a task of this run is still at one.
-
-    Nothing is waited for. A sibling that replaced its archive meanwhile may have completed the
-    stage already, and then this older receipt, which came last, has to be made again.
-    """
-    stage, build = _stage("download"), place.build
-    receipt = None
-    while receipt is None or not stage.still_true(build, receipt):
-        notes = [settled(build, source) for source in sources.archives]
-        ready = [note for note in notes if note is not None]
-        if len(ready) < len(notes):
-            return
-        told = partial(result_of, sources=sources, notes=ready, fetched_bytes=fetched_bytes)
-        receipt = run_stage_as(build, "download", told)
-
-
-def run_pack_group(build: Build, group: Group) -> dict[str, int]:
-    """Pack one group of segments, unless the whole stage is done; return its counts.
-
-    Raises:
-        StageNotDone: The plan has no valid receipt.
-        EtlError: Whatever packing raises.
-    """
-    stage = _stage("pack")
-    with typed_os_errors(build.storage.url):
-        place = _place(build, stage, _receipts_before(build, stage))
-        receipt = _valid_receipt(place, stage)
-        if receipt is not None and stage.is_whole(build, receipt):
-            return dict.fromkeys(("segments", "images", "quarantined"), 0)
-        return pack_group(place, group)
-
-
-def groups_to_pack(build: Build) -> list[str]:
-    """Return the groups, as ``I/N``, that packing may be shared out by; none when it is done.
-
-    Raises:
-        StageNotDone: The plan has no valid receipt.
-    """
-    plan = receipts_up_to(build, "plan_shards")["plan_shards"]
-    packed = find_receipt(build, "pack")
-    if packed is not None and _stage("pack").is_whole(build, packed):
-        return []
-    images = sum(sum(classes.values()) for classes in plan.facts["planned"].values())
-    return [str(group) for group in groups_of(plan.counts["segments"], images)]
 
 
 def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:
@@ -217,8 +132,8 @@ def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:
     Raises:
         StageNotDone: One of them is missing or no longer matches.
     """
-    stage = _stage(name)
-    done = _receipts_before(build, stage)
+    stage = stage_of(name)
+    done = receipts_before(build, stage)
     return done | {name: _require(build, stage, done)}
 
 
@@ -230,7 +145,12 @@ def find_receipt(build: Build, name: str) -> Receipt | None:
         return None
 
 
-def _stage(name: str) -> Stage:
+def stage_of(name: str) -> Stage:
+    """Return a stage by its name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
     if name not in STAGES:
         raise ConfigError(f"{name!r} is not a stage", expected=" or ".join(STAGES))
     return STAGES[name]
@@ -239,7 +159,7 @@ def _stage(name: str) -> Stage:
 def _chain_before(build: Build, stage: Stage) -> Iterator[Stage]:
     names = build.facts.stages
     if stage.after and stage.after not in names:
-        before = _stage(stage.after)
+        before = stage_of(stage.after)
         yield from _chain_before(build, before)
         yield before
         return
@@ -251,7 +171,12 @@ def _chain_before(build: Build, stage: Stage) -> Iterator[Stage]:
     yield from (STAGES[name] for name in names[:last])
 
 
-def _receipts_before(build: Build, stage: Stage) -> dict[str, Receipt]:
+def receipts_before(build: Build, stage: Stage) -> dict[str, Receipt]:
+    """Return the valid receipts of the stages that one builds on, by name.
+
+    Raises:
+        StageNotDone: One of them is missing or no longer matches.
+    """
     done: dict[str, Receipt] = {}
     for earlier in _chain_before(build, stage):
         done[earlier.name] = _require(build, earlier, done)
@@ -259,7 +184,7 @@ def _receipts_before(build: Build, stage: Stage) -> dict[str, Receipt]:
 
 
 def _require(build: Build, stage: Stage, done: dict[str, Receipt]) -> Receipt:
-    receipt = _valid_receipt(_place(build, stage, done), stage)
+    receipt = valid_receipt(place_of(build, stage, done), stage)
     if receipt is None:
         raise StageNotDone(
             f"stage {stage.name} of {build.facts.name} is not done with these settings",
@@ -269,7 +194,8 @@ def _require(build: Build, stage: Stage, done: dict[str, Receipt]) -> Receipt:
     return receipt
 
 
-def _place(build: Build, stage: Stage, done: dict[str, Receipt]) -> Place:
+def place_of(build: Build, stage: Stage, done: dict[str, Receipt]) -> Place:
+    """Return where a stage works, by the receipts before it."""
     digest = stage_digest_of(
         stage.name,
         stage.version,
@@ -290,7 +216,8 @@ def _settings_read(build: Build, stage: Stage) -> dict[str, Any]:
     return settings
 
 
-def _valid_receipt(place: Place, stage: Stage) -> Receipt | None:
+def valid_receipt(place: Place, stage: Stage) -> Receipt | None:
+    """Return a stage's receipt, if what it tells of is still there."""
     key = f"{place.base}/receipt.json"
     data = place.build.storage.read(key)
     if data is None:
@@ -303,6 +230,8 @@ def _valid_receipt(place: Place, stage: Stage) -> Receipt | None:
 
 def _run(place: Place, stage: Stage) -> Receipt:
     build, start = place.build, time.monotonic()
+    key = f"{place.base}/receipt.json"
+    before = build.storage.stat(key)
     result = stage.run(place)
     receipt = Receipt(
         stage=stage.name,
@@ -319,6 +248,24 @@ def _run(place: Place, stage: Stage) -> Receipt:
         seconds=round(time.monotonic() - start, 3),
     )
     build.check_owner()
-    build.storage.put(f"{place.base}/receipt.json", receipt.to_json())
+    if not build.storage.swap(key, receipt.to_json(), before):
+        receipt = _others(place, stage, receipt)
     stage.tidy(place)
     return receipt
+
+
+def _others(place: Place, stage: Stage, mine: Receipt) -> Receipt:
+    """Return the receipt that another task wrote while this one worked.
+
+    Raises:
+        LeaseLost: It tells of another result.
+    """
+    theirs = valid_receipt(place, stage)
+    if theirs is None or theirs.digest != mine.digest:
+        raise LeaseLost(
+            f"stage {stage.name} was done by another task meanwhile",
+            expected=f"result {mine.digest[:12]}",
+            found=theirs.digest[:12] if theirs else "one that no longer holds",
+            remedy="Run again: it goes on from what is there",
+        )
+    return theirs

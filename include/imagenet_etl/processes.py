@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -10,6 +11,20 @@ from pathlib import Path
 from typing import Any
 
 _UNKNOWN, _GONE = 0, -1
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> int:
+    """Return how many cores this process may use, a container's limit counted in.
+
+    Source: the kernel's cgroup-v2.rst, ``cpu.max``: microseconds of CPU a period, or ``max``.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _QUOTA.read_text().split()
+    except OSError:  # no cgroup v2, or the root one, which has no limit
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, math.ceil(int(quota) / int(period))))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imagenet_etl.build import Build
 from imagenet_etl.files import check_schema, digest_of, pretty_json
 from imagenet_etl.storage import Stat, Storage
+from imagenet_etl.storage.many import stats_of
 
 RECEIPT_SCHEMA = 1
 
@@ -133,10 +135,13 @@ def stage_digest_of(
 
 def outputs_intact(build: Build, receipt: Receipt) -> bool:
     """Return whether every output still has the size and tag that the receipt noted."""
-    return all(is_intact(build.storage, receipt.base, output) for output in receipt.outputs)
+    return are_intact(build.storage, receipt.base, receipt.outputs)
 
 
-def is_intact(storage: Storage, base: str, output: Output) -> bool:
-    """Return whether a file below ``base`` still has the size and tag that were noted."""
-    stat = storage.stat(f"{base}/{output.name}" if base else output.name)
-    return stat == Stat(output.size, output.tag)
+def are_intact(storage: Storage, base: str, outputs: Iterable[Output]) -> bool:
+    """Return whether files below ``base`` still have the sizes and tags that were noted."""
+    noted = {
+        f"{base}/{output.name}" if base else output.name: Stat(output.size, output.tag)
+        for output in outputs
+    }
+    return stats_of(storage, noted) == noted

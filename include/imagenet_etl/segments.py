@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ from imagenet_etl.selection import Segment
 
 SEGMENT_SCHEMA = 2
 """Of a segment's receipt."""
+
+READS = ("read_requests", "read_bytes", "member_bytes")
+"""What ``reads`` in a segment's receipt tells where archives lie in a bucket: GETs, the bytes that
+they brought, and those of the segment's members with their headers."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class PackJob:
         archives: The verified archives, by name.
         outputs: What each format's images become, as ``ImageSpec.canonical`` tells it.
         max_pixels: The largest image that is decoded.
-        read_ahead: How many images are asked for at once; the next are before these are read.
+        read_ahead: How many images are asked for at once, see ``archives.read_ahead``.
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
     """
 
@@ -56,3 +61,9 @@ def segment_name(segment: Segment, output: str) -> str:
     """Return the base name of a segment's files."""
     shard = shard_name(segment.split, segment.shard)
     return shard if is_final(output, segment) else f"{shard}-{segment.part:05d}"
+
+
+def reads_of(receipts: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Return what segments together read from buckets, by ``READS``; nothing if all was on disk."""
+    reads = [receipt["reads"] for receipt in receipts if "reads" in receipt]
+    return {name: sum(one[name] for one in reads) for name in READS} if reads else {}

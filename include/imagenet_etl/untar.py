@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 
 import pyarrow as pa
 
 from imagenet_etl.archives.layout import Sorter
-from imagenet_etl.archives.location import archives_of, open_archive
+from imagenet_etl.archives.location import ArchiveRef, OpenArchive, archives_of, open_archive
 from imagenet_etl.aws.s3_restore_index import index_from_backup
 from imagenet_etl.build import Build
 from imagenet_etl.index import INDEX, SIDE_FILES
@@ -18,6 +19,8 @@ from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Receipt, outputs_intact
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.tables import batched, write_batches
+
+log = logging.getLogger(__name__)
 
 
 def untar(place: Place) -> Result:
@@ -85,6 +88,16 @@ def _tables(place: Place, found: Found, meter: Meter) -> Iterator[pa.Table]:
                 yield table
             archive.check()
             found.add_archive(ref, sorter)
+            _tell_reads(ref, archive)
+
+
+def _tell_reads(ref: ArchiveRef, archive: OpenArchive) -> None:
+    cost = archive.counted()
+    if cost.gets:
+        log.info(
+            "untar %s: listing it took %s GETs, %s bytes of its %s",
+            ref.name, f"{cost.gets:,}", f"{cost.bytes:,}", f"{ref.size:,}",
+        )  # fmt: skip
 
 
 def _metered(tables: Iterator[pa.Table], meter: Meter) -> Iterator[pa.Table]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from imagenet_etl.check import Tree, check_tree
+from imagenet_etl.check import Checked, Tree, check_tree
 from imagenet_etl.class_filter import FILTER_SETTINGS
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import typed_os_errors
@@ -16,6 +17,7 @@ from imagenet_etl.receipts import Output
 from imagenet_etl.records.lmdb import MEAN
 from imagenet_etl.stage import Place, Result
 from imagenet_etl.storage import LocalStorage
+from imagenet_etl.storage.many import stats_of
 from imagenet_etl.val_split import SPLIT_SETTINGS
 
 PACK_SETTINGS = ("outputs", "version", "expect")
@@ -34,6 +36,7 @@ def verify(place: Place) -> Result:
     The facts of the receipt hold ``version``, ``path`` and ``manifest_sha256``.
 
     Raises:
+        StillPending: This go's time is up; the next one goes on where it was.
         DatasetDamaged: What lies on disk is not what was packed.
         VersionConflict: Another build took the version's name in the meantime.
     """
@@ -43,11 +46,12 @@ def verify(place: Place) -> Result:
     tree = Tree(build.storage, packed.base)
     final = f"{build.published}/{manifest.version}"
     try:
-        checked = check_tree(tree, manifest)
+        checked = check_tree(tree, manifest, _checked_before(place))
     except DatasetDamaged as error:
         if packed.base != final:
             # Nothing of it was published: let the next run pack it anew.
             build.storage.delete(_pack_folder(place))
+            build.storage.delete(_notes_key(place))
             error.remedy = "What was packed is dropped: run again, and check the disk's health"
         raise
     if packed.base == final:
@@ -69,7 +73,7 @@ def verify(place: Place) -> Result:
     local = build.storage.local_path(final)
     return Result(
         counts=manifest.counts,
-        outputs=tuple(_stamped(place, final, output) for output in outputs),
+        outputs=_stamped(place, final, outputs),
         facts={
             "version": manifest.version,
             "path": str(local) if local else f"{build.storage.url}/{final}",
@@ -80,9 +84,22 @@ def verify(place: Place) -> Result:
     )
 
 
-def _stamped(place: Place, base: str, output: Output) -> Output:
-    stat = place.build.storage.stat(f"{base}/{output.name}")
-    return replace(output, tag=stat.tag if stat else "")
+def _notes_key(place: Place) -> str:
+    return f"{place.base}/checked.json"
+
+
+def _checked_before(place: Place) -> Checked | None:
+    build = place.build
+    if build.slice_s is None:
+        return None
+    return Checked(build.storage, _notes_key(place), build.owner.run, build.slice_s)
+
+
+def _stamped(place: Place, base: str, outputs: Sequence[Output]) -> tuple[Output, ...]:
+    """Return files with the tags that they have where they are now."""
+    stats = stats_of(place.build.storage, [f"{base}/{output.name}" for output in outputs])
+    tags = {key: stat.tag for key, stat in stats.items()}
+    return tuple(replace(output, tag=tags.get(f"{base}/{output.name}", "")) for output in outputs)
 
 
 def _pack_folder(place: Place) -> str:
@@ -94,6 +111,7 @@ def _clean_up(place: Place, final: str) -> None:
     storage, folder = place.build.storage, _pack_folder(place)
     for name in ("parts", "records", "segments", "leases"):
         storage.delete(f"{folder}/{name}")
+    storage.delete(_notes_key(place))
     moved = replace(place.done["pack"], base=final)
     storage.put(f"{folder}/receipt.json", moved.to_json())
 

@@ -7,23 +7,47 @@ from datetime import timedelta
 from typing import Any
 
 from imagenet_etl.datasets import DatasetFacts
+from imagenet_operators.pods import executor_config
+
+NETWORK_QUEUE = os.environ.get("IMAGENET_QUEUE_NETWORK") or "network"
+"""The queue of what waits for a server: downloads, backups, calls to AWS."""
+
+CPU_QUEUE = os.environ.get("IMAGENET_QUEUE_CPU") or "cpu"
+"""The queue of what reads, packs and checks. An executor without queues passes over both."""
 
 RETRIES: dict[str, Any] = {
     "retries": 3,
-    "retry_delay": timedelta(seconds=30),
+    "retry_delay": timedelta(seconds=float(os.environ.get("IMAGENET_RETRY_DELAY_S") or 30)),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
     "execution_timeout": timedelta(hours=2),
 }
 """Only transient errors are retried; terminal ones fail the task at once."""
 
-FETCHING: dict[str, Any] = {"pool": "network", "execution_timeout": timedelta(hours=12)}
-"""A download goes in slices of less than half an hour; to prove the digest of a terabyte that came
-in slices, to unpack it, or to back it up, is one go. A connection that stalls is noticed within a
-minute."""
+CALLING: dict[str, Any] = {"queue": NETWORK_QUEUE, "executor_config": executor_config("network")}
+"""What calls AWS and moves little; what takes hours there is waited for without a worker."""
 
-WHOLE: dict[str, Any] = {"pool": "cpu", "execution_timeout": timedelta(hours=12)}
-"""What joins or reads back a whole dataset in one go: 1.3 TB at 125 MB/s are three hours."""
+FETCHING: dict[str, Any] = CALLING | {"pool": "network", "execution_timeout": timedelta(hours=12)}
+"""Downloads and backups go in slices of less than half an hour. To prove the digest of a terabyte
+that came in slices, to unpack it, or to send one file of that size, is one go. A connection that
+stalls is noticed within a minute."""
+
+PACKING: dict[str, Any] = {
+    "queue": CPU_QUEUE,
+    "pool": "cpu",
+    "executor_config": executor_config("cpu"),
+}
+"""What takes all cores of a worker."""
+
+WHOLE: dict[str, Any] = PACKING | {
+    "executor_config": executor_config("whole"),
+    "execution_timeout": timedelta(hours=12),
+}
+"""What joins or reads back a whole dataset. It is read back in slices, but one file, such as an
+LMDB, is one go, and so is joining: 1.3 TB at 125 MB/s are three hours."""
+
+_SMALL: dict[str, Any] = {"queue": CPU_QUEUE, "executor_config": executor_config("small")}
+"""What transforms tables; as many cores as there are, but not for long."""
 
 
 def defaults(facts: DatasetFacts) -> dict[str, Any]:
@@ -31,7 +55,7 @@ def defaults(facts: DatasetFacts) -> dict[str, Any]:
 
     Tasks run when nothing before them failed: one that found nothing to do counts as done.
     """
-    return RETRIES | {"dataset": facts.name, "trigger_rule": "none_failed"}
+    return RETRIES | _SMALL | {"dataset": facts.name, "trigger_rule": "none_failed"}
 
 
 def schedule(facts: DatasetFacts) -> str | None:
@@ -58,7 +82,8 @@ rerun with nothing changed takes seconds, and a changed setting repeats only wha
 `imagenet_source_{facts.name}` for runs that give no source; the schedule comes from the environment
 variable `IMAGENET_SCHEDULE_{facts.name.upper()}`. AWS credentials come from the connection
 `aws_default`, the login at the publisher's, where it wants one, from `imagenet_default`. Pools
-`network` and `cpu` bound what runs at once.
+`network` and `cpu` bound what runs at once; queues of the same names say where, under an executor
+with queues.
 
 {_releases(facts)}**Terms.** {facts.licence} [Read them]({facts.terms_url}).
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from imagenet_operators.metrics import tell
 from imagenet_operators.stage import SLICE_S, StageOperator
 
 if TYPE_CHECKING:
@@ -35,9 +37,12 @@ class DownloadOperator(StageOperator):
         """Fetch or verify."""
         if not self.archive:
             return super().execute(context)
-        from imagenet_etl.pipeline import run_download_of
+        from imagenet_etl.mapped import run_download_of
 
+        start = time.monotonic()
         with self.build(context) as build:
-            note = run_download_of(build, self.archive)
+            note, fetched_bytes = run_download_of(build, self.archive)
         self.log.info("download %s: %s bytes", self.archive, f"{note.archive.size:,}")
+        figures = {"bytes_fetched": fetched_bytes}
+        tell(build.facts.name, self.stage, figures, time.monotonic() - start)
         return {"stage": self.stage, "archive": note.archive.name, "bytes": note.archive.size}

@@ -30,7 +30,8 @@ class PlanShardsOperator(StageOperator):
         """Plan."""
         if not self.in_groups:
             return super().execute(context)
-        from imagenet_etl.pipeline import groups_to_pack, run_stage
+        from imagenet_etl.mapped import groups_to_pack
+        from imagenet_etl.pipeline import run_stage
 
         with self.build(context) as build:
             outcome = run_stage(build, self.stage)

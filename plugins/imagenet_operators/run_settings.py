@@ -12,9 +12,10 @@ from imagenet_etl.build import Build, freeze_settings, frozen_settings, made_cli
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import DatasetFacts, facts_of
 from imagenet_etl.download.urls import local_source, split_digest
-from imagenet_etl.errors import ConfigError
+from imagenet_etl.errors import ConfigError, StageNotDone
 from imagenet_etl.leases import Owner
 from imagenet_etl.storage.opening import open_storage
+from imagenet_operators.data_folder import check_data_folder, not_frozen
 from imagenet_operators.form import ALL_SPLITS
 from imagenet_operators.login import login_of
 
@@ -33,7 +34,8 @@ def build_for(operator: StageOperator, context: Context) -> Build:
 
     Raises:
         ConfigError: A setting is out of its bounds.
-        StageNotDone: The run's first task has not frozen the settings.
+        StageNotDone: The run's first task has not frozen the settings, or elsewhere.
+        StorageError: This worker does not see the data folder, or another one.
     """
     run = f"{context['dag'].dag_id}:{context['run_id']}"
     params = dict(context["params"])
@@ -41,10 +43,14 @@ def build_for(operator: StageOperator, context: Context) -> Build:
     aws = AwsClients(operator.aws_conn_id)
     data_dir = site_value(params, "data_dir") or DEFAULT_DATA_DIR
     storage = open_storage(data_dir, lambda: made_client(aws, "s3"))
+    check_data_folder(storage, context, is_first=operator.is_first)
     if operator.is_first:
         settings = freeze_settings(storage, dataset, run, lambda: resolve(dataset, params))
     else:
-        settings = frozen_settings(storage, dataset, run)
+        try:
+            settings = frozen_settings(storage, dataset, run)
+        except StageNotDone as error:
+            raise not_frozen(error, storage) from None
     ti = context["ti"]
     claim = operator.task_id if ti.map_index < 0 else f"{operator.task_id}[{ti.map_index}]"
     login = partial(login_of, operator.http_conn_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipExcept
 
 from imagenet_etl.errors import Cancelled, StillPending
 from imagenet_operators.errors import airflow_errors
+from imagenet_operators.metrics import figures_of, tell
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 SLICE_S = 1500.0
 """What takes hours goes on for so long at a time, and makes way within half an hour.
 
-That holds for fetching and for the listing of a tar of class tars. It does not for the pass over a
-finished file that proves its digest, nor for unpacking: neither has a place to go on from.
+That holds for fetching, for the listing of a tar of class tars, for reading a dataset back and for
+sending it. It does not for the pass over a finished file that proves its digest, for unpacking, nor
+within one file that is read back or sent: none of these has a place to go on from.
 """
 
 
@@ -69,7 +72,12 @@ class StageOperator(BaseOperator):
         if outcome.reused:
             raise AirflowSkipException(f"Nothing to do, the receipt is valid: {outcome.told()}")
         self.log.info("%s done in %.1f s: %s", self.stage, outcome.receipt.seconds, outcome.told())
+        tell(build.facts.name, self.stage, self.figures(outcome), outcome.receipt.seconds)
         return self.summary(outcome)
+
+    def figures(self, outcome: Outcome) -> dict[str, int]:
+        """Return what is told as metrics, by name."""
+        return figures_of(outcome.receipt)
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:
         """Return what the task leaves as XCom."""
@@ -86,14 +94,18 @@ class StageOperator(BaseOperator):
         from imagenet_operators.run_settings import build_for
 
         more_tries = (ti := context["ti"]).try_number <= ti.max_tries
+        start, dataset = time.monotonic(), self.dataset
         keep = {"hand_on": not self.is_last, "will_retry": more_tries}
         try:
             with airflow_errors(), build_for(self, context).locked(**keep) as build:
+                dataset = build.facts.name  # another release has another name
                 yield build
         except StillPending as pending:
             # The task gives its worker back and comes again: neither a failure nor a try.
             pause = max(self.poll_interval, timedelta(seconds=pending.retry_after_s))
             self.log.info("%s; going on in %s", pending, pause)
+            if self.slice_s is not None:
+                tell(dataset, self.stage, {}, time.monotonic() - start)
             raise AirflowRescheduleException(timezone.utcnow() + pause) from None
 
     def on_kill(self) -> NoReturn:

@@ -60,6 +60,37 @@ def test_dag_file_reads_as_a_table_of_contents(path: Path) -> None:
 
 
 @pytest.mark.airflow
+def test_each_task_has_a_queue_by_its_kind() -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    calls = {"download", "back_up_to_s3", "snapshot_ebs", "copy_snapshot", "share_snapshot",
+             "publish", "prune"}  # fmt: skip
+    dags = DagBag(str(ROOT / "dags")).dags.values()
+    assert len(dags) == len(DAG_FILES)
+    for dag in dags:
+        for task in dag.tasks:
+            is_network = dag.dag_id == "deploy_dataset" or task.task_id in calls
+            assert task.queue == ("network" if is_network else "cpu"), task
+            assert task.retry_delay.total_seconds() == 30
+
+
+def test_site_gives_queues_other_names_and_retries_another_delay() -> None:
+    ours = {"IMAGENET_QUEUE_NETWORK": "slow", "IMAGENET_QUEUE_CPU": "default",
+            "IMAGENET_RETRY_DELAY_S": "2.5"}  # fmt: skip
+    code = """
+from imagenet_operators.dag import CALLING, FETCHING, PACKING, RETRIES, WHOLE
+print([kind["queue"] for kind in (CALLING, FETCHING, PACKING, WHOLE)], RETRIES["retry_delay"])
+"""
+    path = os.pathsep.join([str(ROOT / "include"), str(ROOT / "plugins")])
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | ours | {"PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    expected = "['slow', 'slow', 'default', 'default'] 0:00:02.500000"
+    assert result.stdout.strip() == expected, result.stderr
+
+
+@pytest.mark.airflow
 def test_schedule_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     from imagenet_operators.dag import schedule
 

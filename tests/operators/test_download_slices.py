@@ -14,7 +14,12 @@ from tests.support.archives import tiny_zip
 from tests.support.fault_server import Answer, FaultServer
 
 from imagenet_etl.datasets import TINY_IMAGENET
-from imagenet_operators import DownloadOperator, UntarOperator
+from imagenet_operators import (
+    BackUpToS3Operator,
+    DownloadOperator,
+    UntarOperator,
+    VerifyOperator,
+)
 from imagenet_operators.form import form
 from imagenet_operators.stage import StageOperator
 
@@ -47,7 +52,9 @@ def context(tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     }
 
 
-@pytest.mark.parametrize("operator", [DownloadOperator, UntarOperator])
+@pytest.mark.parametrize(
+    "operator", [DownloadOperator, UntarOperator, VerifyOperator, BackUpToS3Operator]
+)
 def test_slice_leaves_room_for_what_is_in_flight(operator: type[StageOperator]) -> None:
     assert operator.slice_s is not None
     assert 1.1 * operator.slice_s < 30 * 60

@@ -15,7 +15,7 @@ from tests.support.builds import no_aws
 from tests.support.fault_server import Answer, FaultServer
 from tests.support.ilsvrc import DEVKIT, TRAIN, VAL
 
-from imagenet_etl import leases, pipeline
+from imagenet_etl import leases, mapped, pipeline
 from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.download import alone
@@ -56,7 +56,7 @@ class Site:
         """Do what the task of one archive does."""
         with self.build(archive, run).locked(hand_on=True) as build:
             try:
-                pipeline.run_download_of(build, archive)
+                mapped.run_download_of(build, archive)
             except NothingToDo:
                 assert self.receipt() is not None
 
@@ -124,7 +124,7 @@ def test_the_last_task_completes_the_stage(site: Site) -> None:
 def test_rerun_finds_nothing_to_do(site: Site) -> None:
     site.tasks()
     with site.build("0", "run-2").locked() as build, pytest.raises(NothingToDo):
-        pipeline.run_download_of(build, VAL)
+        mapped.run_download_of(build, VAL)
 
 
 def test_nobody_waits_for_the_archive_that_a_sibling_is_fetching(
@@ -182,7 +182,7 @@ def test_receipt_that_came_after_a_siblings_newer_one_is_made_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.tasks()
-    settled: Callable[[Build, Source], Note | None] = pipeline.settled
+    settled: Callable[[Build, Source], Note | None] = mapped.settled
     late = [VAL]
 
     def overtaken(build: Build, source: Source) -> Note | None:
@@ -192,7 +192,7 @@ def test_receipt_that_came_after_a_siblings_newer_one_is_made_again(
             site.task(late.pop(), "run-2")
         return note
 
-    monkeypatch.setattr(pipeline, "settled", overtaken)
+    monkeypatch.setattr(mapped, "settled", overtaken)
     for path in site.data.glob("work/ilsvrc2012/download/*/receipt.json"):
         path.unlink()
     site.task(TRAIN, "run-2")
@@ -205,13 +205,13 @@ def test_tasks_that_end_at_once_do_not_leave_the_stage_to_each_other(
     site: Site, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, attempt: int
 ) -> None:
     together = threading.Barrier(len(ARCHIVES))
-    verify = pipeline.verified_archive
+    verify = mapped.verified_archive
 
     def in_step(*args: object, **kwargs: object) -> object:
         together.wait(20)
         return verify(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline, "verified_archive", in_step)
+    monkeypatch.setattr(mapped, "verified_archive", in_step)
     for task in [pool.submit(site.task, archive) for archive in ARCHIVES]:
         task.result(20)
     site.assert_done()

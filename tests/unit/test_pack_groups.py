@@ -7,7 +7,7 @@ import pytest
 from tests.support.archives import build_of, run_stages, tiny_zip
 
 from imagenet_etl.errors import ConfigError, VersionConflict
-from imagenet_etl.pipeline import groups_to_pack, run_pack_group
+from imagenet_etl.mapped import groups_to_pack, run_pack_group
 from imagenet_etl.selection import MAX_GROUPS, Group, groups_of
 
 NOTHING = {"segments": 0, "images": 0, "quarantined": 0}

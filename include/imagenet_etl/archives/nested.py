@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from imagenet_etl.archives.class_tars import ClassTar, Opening, Walk, walks
+from imagenet_etl.archives.class_tars import WALKERS, ClassTar, Opening, Walk, walks
 from imagenet_etl.archives.listing import BATCH_MEMBERS, MEMBERS
 from imagenet_etl.archives.tar_blocks import Headers, members_of
 from imagenet_etl.errors import ArchiveError, BadArchive
@@ -44,7 +44,12 @@ class Inside:
 
 
 def list_inside(
-    tars: Iterable[ClassTar], opening: Opening, archive: str, *, tolerant: bool = False
+    tars: Iterable[ClassTar],
+    opening: Opening,
+    archive: str,
+    *,
+    tolerant: bool = False,
+    at_once: int = WALKERS,
 ) -> Generator[Inside, None, None]:
     """Yield the members of class tars: of several small ones at a time, of a large one in parts.
 
@@ -56,6 +61,7 @@ def list_inside(
         opening: Opens one of them.
         archive: The archive's name, for errors.
         tolerant: Whether a class tar that is damaged, truncated or empty is left out and told of.
+        at_once: How many are walked at once.
 
     Raises:
         BadArchive: One is, and is not tolerated.
@@ -63,7 +69,7 @@ def list_inside(
         ArchiveChanged: A class tar is no longer the one that was listed.
     """
     lister = _Lister(archive, tolerant)
-    with closing(walks(tars, opening, archive)) as walked:
+    with closing(walks(tars, opening, archive, at_once)) as walked:
         for tar, walk in walked:
             yield from lister.followed(tar, walk)
     yield from lister.flushed()

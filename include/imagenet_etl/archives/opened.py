@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from imagenet_etl.archives.class_tars import ClassTar, Span
+from imagenet_etl.archives.class_tars import WALKERS, WALKERS_BY_REQUEST, ClassTar, Span
 from imagenet_etl.archives.folder import list_folder, read_folder_member, will_need_file
 from imagenet_etl.archives.folder_tars import (
     is_in_class_tar,
@@ -24,9 +24,11 @@ from imagenet_etl.archives.member import Member
 from imagenet_etl.archives.nested import Inside, list_inside
 from imagenet_etl.archives.tar import list_tar, read_tar_member
 from imagenet_etl.archives.tar_gz import unpacked
+from imagenet_etl.archives.windows import by_request
 from imagenet_etl.archives.zip import list_zip, read_zip_member
 from imagenet_etl.errors import ArchiveChanged
 from imagenet_etl.storage import ReadAt, Stat
+from imagenet_etl.storage.s3_counts import Counted, counted
 
 
 class OpenArchive(Protocol):
@@ -37,6 +39,10 @@ class OpenArchive(Protocol):
     @property
     def looks_into_tars(self) -> bool:
         """Whether what class tars hold can be read in place."""
+
+    @property
+    def by_request(self) -> bool:
+        """Whether what is asked for ahead waits in this process's memory, not in the page cache."""
 
     def listed(self) -> Iterator[pa.Table]:
         """Yield the archive's own members in its order, as tables after ``listing.MEMBERS``.
@@ -64,6 +70,9 @@ class OpenArchive(Protocol):
 
     def will_need(self, members: Sequence[Member]) -> None:
         """Ask for read-ahead of members with their headers, given in the order they lie in."""
+
+    def counted(self) -> Counted:
+        """Return the requests that it took since it was opened; none on a disk."""
 
     def check(self) -> None:
         """Make sure that neither what is open nor what its name leads to has changed.
@@ -101,6 +110,11 @@ class OpenFile:
         """Whether what class tars hold can be read in place."""
         return self._kind != ZIP
 
+    @property
+    def by_request(self) -> bool:
+        """Whether it lies in a bucket, and is not unpacked into memory."""
+        return by_request(self._content)
+
     def listed(self) -> Iterator[pa.Table]:
         """Yield the archive's own members."""
         if self._kind == ZIP:
@@ -111,7 +125,8 @@ class OpenFile:
         self, tars: Iterable[ClassTar], *, tolerant: bool = False
     ) -> Generator[Inside, None, None]:
         """Yield what class tars hold."""
-        return list_inside(tars, self._span, self.name, tolerant=tolerant)
+        at_once = WALKERS_BY_REQUEST if self.by_request else WALKERS
+        return list_inside(tars, self._span, self.name, tolerant=tolerant, at_once=at_once)
 
     @contextmanager
     def _span(self, tar: ClassTar) -> Iterator[Span]:
@@ -127,6 +142,10 @@ class OpenFile:
         self._content.will_need(
             [(m.header_offset, m.offset + m.stored_size - m.header_offset) for m in members]
         )
+
+    def counted(self) -> Counted:
+        """Return the requests that it took since it was opened."""
+        return counted(self.file)
 
     def check(self) -> None:
         """Compare size and tag of the open file, and of what its name leads to."""
@@ -150,6 +169,7 @@ class OpenFolder:
     """
 
     looks_into_tars = True
+    by_request = False
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
@@ -178,6 +198,10 @@ class OpenFolder:
                 will_need_in_folder(self._root, member)
             else:
                 will_need_file(self._root / member.name)
+
+    def counted(self) -> Counted:
+        """Return that no request was made."""
+        return Counted()
 
     def check(self) -> None:
         """Make sure that the folder is there; its files are checked as they are read."""

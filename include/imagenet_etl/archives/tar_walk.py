@@ -1,7 +1,7 @@
 """From header to header through a tar.
 
-Only the headers are read of what is large; where members are small, many come with one read. See
-``tar_header`` for the format.
+Only the headers are read of what is large; where members are small, many come with one read, see
+``windows``. See ``tar_header`` for the format.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from imagenet_etl.archives.tar_header import (
     max_extension,
     size_of,
 )
+from imagenet_etl.archives.windows import window_of
 from imagenet_etl.errors import ArchiveError, BadArchive, UnsafeMember
 from imagenet_etl.storage import ReadAt
 
-_PAGE, _WINDOW, _FAR = 4096, 1 << 20, 1 << 14
+_END_BYTES = 1 << 20
 _AGAIN = "Download it again"
 _REGULAR, _SPACE = ord("0"), ord(" ")
 
@@ -38,16 +39,15 @@ class TarWalk:
         place: What it is called in errors.
         start: Where the tar starts, in bytes.
         end: Where it ends.
+        ahead: How many windows of an object in a bucket are asked for at once.
     """
 
-    def __init__(self, file: ReadAt, place: str, start: int, end: int) -> None:
+    def __init__(self, file: ReadAt, place: str, start: int, end: int, ahead: int = 0) -> None:
         self._file = file
         self._place = place
         self._end = end
         self._at = start
-        self._window = b""
-        self._window_at = start
-        self._span = _PAGE
+        self._window = window_of(file, start, end, ahead)
         self._far = False  # whether the next header is likely to stand alone in its window
         self._headers = Headers()
 
@@ -64,6 +64,7 @@ class TarWalk:
             if len(self._headers):
                 yield self._taken()
             raise
+        self._window.forget()  # what is left may wait long for its turn
         if len(self._headers):
             yield self._taken()
 
@@ -74,9 +75,9 @@ class TarWalk:
     def _step(self) -> bool:
         """Go on past some usual headers, or past one rare one; return False at the tar's end."""
         before, start = len(self._headers), self._at
-        if 0 <= start - self._window_at <= len(self._window) - BLOCK:
+        if self._window.holds(start):
             usual = self._scan()
-        elif self._far:
+        elif self._far and self._window.hops:
             usual = self._hop()
         else:
             self._read_on()
@@ -88,17 +89,17 @@ class TarWalk:
                 return False
             start = self._at
             self._rare(block)
-        self._far = self._at - start >= _FAR * max(1, len(self._headers) - before)
+        self._far = self._at - start >= self._window.far * max(1, len(self._headers) - before)
         if self._at > self._end:
             raise self._truncated(self._last_member())
         return True
 
     def _read_on(self) -> None:
-        """Read a window that starts with the next header, and a larger one each time."""
+        """Read a window that starts with the next header."""
         self._check_room()
-        self._window = self._bytes(self._at, min(self._span, self._end - self._at), BLOCK)
-        self._window_at = self._at
-        self._span = min(4 * self._span, _WINDOW)
+        self._window.read_on(self._at, far=self._far)
+        if not self._window.holds(self._at):
+            raise self._truncated(f"inside the header at byte {self._at}")
 
     def _check_room(self) -> None:
         """Make sure that the tar does not end before the next header does."""
@@ -124,7 +125,8 @@ class TarWalk:
 
     def _scan(self) -> bool:
         """Gather usual headers up to the window's end; return False where a rare one stands."""
-        window, base, at = self._window, self._window_at, self._at - self._window_at
+        window, base = self._window.data, self._window.at
+        at = self._at - base
         limit = len(window) - BLOCK
         blocks, offsets, sizes = self._headers.columns
         usual = True
@@ -145,9 +147,9 @@ class TarWalk:
         self._check_room()
         read_at, at, last = self._file.read_at, self._at, self._end - BLOCK
         blocks, offsets, sizes = self._headers.columns
-        self._span = _PAGE
-        size = _FAR
-        while at <= last and size >= _FAR and len(blocks) < BATCH_MEMBERS:
+        self._window.hopped()
+        size = far = self._window.far
+        while at <= last and size >= far and len(blocks) < BATCH_MEMBERS:
             block = read_at(at, BLOCK)
             size = _usual_size(block, 0) if len(block) == BLOCK else -1
             if size < 0:
@@ -165,10 +167,7 @@ class TarWalk:
 
     def _bytes(self, at: int, size: int, least: int) -> bytes:
         """Return bytes of the window or file, ``least`` of them at least."""
-        start = at - self._window_at
-        if 0 <= start <= len(self._window) - size:
-            return self._window[start : start + size]
-        data = self._file.read_at(at, size)
+        data = self._window.take(at, size)
         if len(data) < least:
             raise self._truncated(f"inside the header at byte {self._at}")
         return data
@@ -177,9 +176,9 @@ class TarWalk:
         """Make sure that two blocks of zeros end the tar, and that only zeros follow."""
         if self._at + 2 * BLOCK > self._end:
             raise self._truncated(f"between its two end blocks, at byte {self._at}")
-        for at in range(self._at, self._end, _WINDOW):
-            size = min(_WINDOW, self._end - at)
-            block = self._file.read_at(at, size)
+        for at in range(self._at, self._end, _END_BYTES):
+            size = min(_END_BYTES, self._end - at)
+            block = self._window.take(at, size)
             if block.count(0) != size:
                 rest = block.lstrip(b"\0")
                 raise BadArchive(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from imagenet_etl.archives.member import DEFLATED, LARGEST, STORED, Member, safe_name
+from imagenet_etl.archives.zip_heads import LocalHeads, directory_block
 from imagenet_etl.errors import ArchiveChanged, BadArchive, BadImage, UnsafeMember
 from imagenet_etl.storage import ReadAt
 
@@ -26,7 +27,6 @@ _LOCATOR_MAGIC, _END64_MAGIC = b"PK\6\7", b"PK\6\6"
 _AGAIN = "Download it again"
 _MAX_COMMENT = 0xFFFF
 _LONGEST_ENTRY = _CENTRAL.size + 3 * 0xFFFF
-_BLOCK = 1 << 20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # the data, strongly, or the directory
 _UTF8 = 0x800
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
@@ -65,24 +65,20 @@ def list_zip(file: ReadAt, archive: str) -> Iterator[Member]:
     """
     directory = _find_directory(file, archive)
     at, end = directory.offset, directory.end
-    block, start = b"", at
+    block, start, block_size = b"", at, directory_block(file)
+    heads = LocalHeads(file, directory.offset)
     entries = used = 0
     while at < end:
         if at + _LONGEST_ENTRY > start + len(block) and start + len(block) < end:
-            block, start = file.read_at(at, min(_BLOCK, end - at)), at
+            block, start = file.read_at(at, min(block_size, end - at)), at
         member, length = _parse_entry(block, at - start, archive)
         at, entries = at + length, entries + 1
         if member is None:
             continue
-        member = _located(file, member, directory, archive)
+        member = _located(heads, member, directory, archive)
         used += member.offset + member.stored_size - member.header_offset
         if used > directory.offset:
-            # Bombs let thousands of members share the same compressed bytes.
-            raise UnsafeMember(
-                f"{archive}: {member.name} lies on top of another member",
-                expected=f"members of at most {directory.offset:,} bytes in all",
-                found=f"{used:,}",
-            )
+            raise _on_top(f"{archive}: {member.name}", directory.offset, used)
         yield member
     # Writers without zip64 let the 16-bit count wrap around beyond 65,535 members.
     if entries & directory.count_mask != directory.entries:
@@ -92,6 +88,15 @@ def list_zip(file: ReadAt, archive: str) -> Iterator[Member]:
             found=entries,
             remedy=_AGAIN,
         )
+
+
+def _on_top(what: str, room: int, used: int) -> UnsafeMember:
+    """Return the error for a bomb: thousands of members that share the same compressed bytes."""
+    return UnsafeMember(
+        f"{what} lies on top of another member",
+        expected=f"members of at most {room:,} bytes in all",
+        found=f"{used:,}",
+    )
 
 
 def is_zip(file: ReadAt) -> bool:
@@ -209,12 +214,12 @@ def _zip64(extra: bytes, values: list[int], name: str, archive: str) -> list[int
     raise BadArchive(f"{archive}: the zip64 field of {name} is missing or broken", remedy=_AGAIN)
 
 
-def _located(file: ReadAt, member: Member, directory: _Directory, archive: str) -> Member:
+def _located(heads: LocalHeads, member: Member, directory: _Directory, archive: str) -> Member:
     """Return the member with the place of its data, which only its own header tells."""
     start = member.header_offset + directory.shift
     size = _LOCAL.size + len(member.name.encode())
     # The bound comes first: a zip64 offset may be beyond what a file can be read at.
-    header = file.read_at(start, size) if start + size <= directory.offset else b""
+    header = heads.read(start, size) if start + size <= directory.offset else b""
     if not _is_header_of(header, member):
         raise BadArchive(
             f"{archive}: the header of {member.name} at byte {start} contradicts the directory",

@@ -7,22 +7,26 @@ complete goes last: ``manifest.json`` of a version, ``<digest>.backup.json`` of 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from imagenet_etl.aws.s3_bucket import Bucket, object_options
 from imagenet_etl.aws.s3_catalog import check_not_removing
 from imagenet_etl.aws.s3_layout import backup_place
-from imagenet_etl.aws.s3_plan import INDEX, SAME, BackupPlan, ledger_of, plan_backup
+from imagenet_etl.aws.s3_plan import INDEX, INDEXED, SAME, SEEN, BackupPlan, ledger_of, plan_backup
 from imagenet_etl.aws.s3_send import Sender, Sent
 from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_upload import Sending
 from imagenet_etl.aws.s3_watch import watched
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import CloudUnavailable, NothingToDo
+from imagenet_etl.errors import CloudUnavailable, NothingToDo, StillPending
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.progress import metered
 from imagenet_etl.receipts import Receipt
@@ -32,6 +36,8 @@ log = logging.getLogger(__name__)
 
 BACKUP_SETTINGS = ("s3_uri", "back_up")
 """What decides the result; storage class, key and tags only bear on what has yet to be sent."""
+
+_SENT_SCHEMA = 1
 
 
 def why_no_backup(settings: Settings) -> str:
@@ -62,6 +68,7 @@ def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
         BackupIncomplete: An archive is neither on this machine nor in the bucket.
         DatasetDamaged: A file is not what its digest says.
         CloudUnavailable: S3 fails beyond the client's retries; the next run goes on.
+        StillPending: This go's time is up; the next one sends the other files.
     """
     build = place.build
     if reason := why_no_backup(build.settings):
@@ -77,9 +84,31 @@ def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
         with metered("back_up_to_s3", plan.bytes_to_send, "B") as meter:
             how = sending or sending_of(build.settings, meter.add)
             sender = Sender(build, bucket, plan, how, wanted)
-            sender.run()
+            with _in_goes(place, sender) as earlier:
+                sender.run()
         marks = _marks(bucket, plan)
-    return _result(plan, where.version(name), marks, _report(plan, sender.sent, watch.retries))
+    report = _report(plan, sender.sent, earlier, watch.retries)
+    return _result(plan, where.version(name), marks, report)
+
+
+@contextmanager
+def _in_goes(place: Place, sender: Sender) -> Iterator[Sent]:
+    """Let a sender count on from what earlier goes have sent, which is yielded."""
+    build, key = place.build, f"{place.base}/sent.json"
+    if build.slice_s is None:
+        yield Sent()
+        return
+    noted = json.loads(build.storage.read(key) or b"{}")
+    is_ours = noted.get("run") == build.owner.run
+    earlier = Sent(**noted["sent"]) if is_ours else Sent()
+    sender.sent = replace(earlier)
+    try:
+        yield earlier
+    except StillPending:
+        fields = {"schema_version": _SENT_SCHEMA, "run": build.owner.run}
+        build.storage.put(key, json.dumps(fields | {"sent": asdict(sender.sent)}).encode())
+        raise
+    build.storage.delete(key)
 
 
 def _result(
@@ -168,10 +197,21 @@ def _marks(bucket: Bucket, plan: BackupPlan) -> dict[str, str]:
     return marks
 
 
-def _report(plan: BackupPlan, sent: Sent, retries: int) -> dict[str, Any]:
+def _skipped(plan: BackupPlan, sent: Sent, earlier: Sent) -> Counter[str]:
+    """Count what no go had to send: to this plan, what earlier ones sent was there before."""
+    skipped = Counter(plan.skipped)
+    left = earlier.files + earlier.taken
+    for why in (SEEN, INDEXED, SAME):
+        known = min(left, skipped[why])
+        skipped[why] -= known
+        left -= known
+    return +(skipped + Counter({SAME: sent.taken}))
+
+
+def _report(plan: BackupPlan, sent: Sent, earlier: Sent, retries: int) -> dict[str, Any]:
     for name, why in plan.contents.left_out.items():
         log.warning("back_up_to_s3: %s is left out: %s", name, why)
-    skipped = Counter(plan.skipped) + Counter({SAME: sent.taken})
+    skipped = _skipped(plan, sent, earlier)
     for why, count in skipped.items():
         log.info("back_up_to_s3: %s files skipped: %s", f"{count:,}", why)
     log.info(

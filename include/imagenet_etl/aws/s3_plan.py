@@ -164,7 +164,7 @@ class _Planner:
         listed = None if mark is None else self._listed(mark.key)
         if group.name == "index" and listed is not None:
             work.lacking = bytearray(len(list(group.files)))
-            work.bytes = sum(file.size for file in group.files)
+            work.bytes = sum(file.size for file in (*group.files, mark) if file is not None)
             work.skipped[INDEXED] = work.files
             return work
         work.ledger.plan(self._classified())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,14 @@ from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_unfinished import Noted, abort_abandoned
 from imagenet_etl.aws.s3_upload import Bodies, Sending, put_file
 from imagenet_etl.build import Build
-from imagenet_etl.errors import AlreadyRunning, BackupConflict, CloudUnavailable, KeyExists
+from imagenet_etl.download.slices import Slice
+from imagenet_etl.errors import (
+    AlreadyRunning,
+    BackupConflict,
+    CloudUnavailable,
+    KeyExists,
+    StillPending,
+)
 
 _LISTED_ABOVE = 1000
 """More files than a page of a listing holds are not asked about one by one."""
@@ -56,6 +63,9 @@ class Sender:
         plan: What to send.
         sending: How.
         check_wanted: Called before a version's commit mark; raises if the version is being removed.
+
+    Attributes:
+        sent: What became of it.
     """
 
     def __init__(
@@ -72,6 +82,8 @@ class Sender:
         self._bodies = Bodies(sending.mib_per_s)
         self._noted = Noted(build.storage, f"{build.work}/s3_uploads")
         self._etags: dict[str, str] = {}
+        self._slice = Slice(build.slice_s)
+        self._has_begun = False
         self._guard = threading.Lock()
 
     def run(self) -> None:
@@ -80,6 +92,7 @@ class Sender:
         Raises:
             BackupConflict, CloudError: S3 refuses, or a key holds something else.
             CloudUnavailable: S3 fails beyond the client's retries; the next run goes on.
+            StillPending: The slice is over; the files that had begun are there.
         """
         self._abort_abandoned()
         for work in self._plan.groups:
@@ -125,21 +138,36 @@ class Sender:
             self._send_batch([work.group.mark], work.group.prefix, {})
 
     def _send_batch(self, files: list[LocalFile], prefix: str, rows: dict[str, Seen]) -> None:
-        """Send some files; what S3 was seen to have is added to ``rows``."""
+        """Send some files; what S3 was seen to have is added to ``rows``.
+
+        Raises:
+            StillPending: The slice ended before all had begun.
+        """
         above, threads = self._sending.multipart_above, self._sending.connections
         small = [file for file in files if file.size <= above]
         large = [file for file in files if file.size > above]
-        in_parallel(small, threads, self._put, self._bodies.stop)
-        self._verify(small, prefix, rows)
-        at_once = min(len(large), _LARGE_AT_ONCE, threads)
-        if not at_once:
-            return
-        sending = replace(self._sending, connections=threads // at_once)
+        begun: list[LocalFile] = []
+        in_parallel(self._in_time(small, begun), threads, self._put, self._bodies.stop)
+        self._verify(begun, prefix, rows)
+        if at_once := min(len(large), _LARGE_AT_ONCE, threads):
+            sending = replace(self._sending, connections=threads // at_once)
 
-        def send(file: LocalFile) -> None:
-            rows[file.key] = self._upload(file, sending)
+            def send(file: LocalFile) -> None:
+                rows[file.key] = self._upload(file, sending)
 
-        in_parallel(large, at_once, send, self._bodies.stop)
+            in_parallel(self._in_time(large, begun), at_once, send, self._bodies.stop)
+        if len(begun) < len(files):
+            sent = f"{self.sent.files:,} files, {self.sent.bytes:,} bytes are sent"
+            raise StillPending(f"the slice is over, and {sent}")
+
+    def _in_time(self, files: Iterable[LocalFile], begun: list[LocalFile]) -> Iterator[LocalFile]:
+        """Yield files, adding them to ``begun``, until the slice is over; in all one at least."""
+        for file in files:
+            if self._slice.is_over and self._has_begun:
+                return
+            self._has_begun = True
+            begun.append(file)
+            yield file
 
     def _put(self, file: LocalFile) -> None:
         try:

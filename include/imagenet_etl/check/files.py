@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import closing
 from functools import partial
 
+from imagenet_etl.check.checked import Checked
 from imagenet_etl.check.loose import check_loose, check_nothing_else, total_bytes
 from imagenet_etl.check.records import check_database, check_shard
 from imagenet_etl.check.run import Job, Run
@@ -19,32 +20,50 @@ from imagenet_etl.records.formats import DATABASE, FORMATS, LOOSE_FORMATS, loose
 from imagenet_etl.tables import open_parquet
 
 
-def check_tree(tree: Tree, manifest: Manifest) -> dict[str, int]:
+def check_tree(tree: Tree, manifest: Manifest, checked: Checked | None = None) -> dict[str, int]:
     """Read every file once and compare it with what was recorded; decode a seeded sample.
 
     Memory: some row groups of ``records.parquet`` and a few MiB a core, 8 bytes a loose file.
 
+    Args:
+        tree: The version's folder.
+        manifest: What it should hold.
+        checked: What earlier goes have done of this check, and how long this one may take; None
+            for all in one go.
+
     Returns:
-        How many files, records and bytes were read, and how many images were decoded.
+        How many files, records and bytes were read, and how many images were decoded, in all goes.
 
     Raises:
         DatasetDamaged: A file is missing, differs, or holds other records than its table says.
+        StillPending: The slice is over; the next go passes over what is noted as checked.
     """
+    try:
+        return _check_tree(tree, manifest, checked)
+    finally:
+        if checked is not None:
+            checked.save()
+
+
+def _check_tree(tree: Tree, manifest: Manifest, checked: Checked | None) -> dict[str, int]:
     _check_tables_known(tree, manifest)
     record_files = [file for file in manifest.files if _holds_records(file.name)]
     record_files.sort(key=lambda file: -file.size)  # nothing can be done beside the last one's end
     others = [file for file in manifest.files if not _holds_records(file.name)]
     loose = [name for name in manifest.settings["outputs"] if name in LOOSE_FORMATS]
     with metered("verify", sum(file.size for file in manifest.files), "B") as meter:
-        first = Run(tree, meter, Sample({}))
-        first.do(partial(first.check_file, file) for file in others)
+        first = Run(tree, meter, Sample({}), checked)
+        first.do(
+            partial(first.once, file.name, [file], partial(first.check_file, file))
+            for file in others
+        )
         # Only now can records.parquet and files.parquet be trusted.
         with open_parquet(tree.storage, tree.key(NAME)) as parquet:
             table = RecordTable(tree, parquet)
             _check_counts(tree, table, manifest)
             _check_files_known(tree, table, manifest)
             meter.total += sum(total_bytes(tree, output) for output in loose)
-            run = Run(tree, meter, draw_sample(tree, manifest.settings["seed"]))
+            run = Run(tree, meter, draw_sample(tree, manifest.settings["seed"]), checked)
             # Closed at once after an error, whose traceback would keep it and what it has open.
             with closing(_jobs(run, record_files, table, loose)) as jobs:
                 run.do(jobs)
@@ -72,7 +91,7 @@ def _jobs(
         # Where all images were quarantined, the table tells of none.
         of = of_file.get(file.name) or _empty(file)
         check = check_database if of.item.kind == DATABASE else check_shard
-        yield partial(check, run, file, table, of)
+        yield partial(run.once, file.name, [file], partial(check, run, file, table, of))
     for output in loose:
         yield from check_loose(run, output, table.counts[output])
 

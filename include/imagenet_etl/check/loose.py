@@ -37,8 +37,8 @@ def check_loose(run: Run, output: str, expected: int) -> Iterator[Job]:
     """
     count = 0
     for batch in _batches(run.tree, output):
+        yield partial(_check_batch, run, f"{output}/{count}", batch)
         count += batch.num_rows
-        yield partial(_check_batch, run, output, batch)
     if count != expected:
         raise run.tree.damaged(loose_table(output), f"{expected:,} files", f"{count:,}")
 
@@ -48,12 +48,21 @@ def _batches(tree: Tree, output: str) -> Iterator[pa.RecordBatch]:
         yield from table.iter_batches(_BATCH)
 
 
-def _check_batch(run: Run, output: str, batch: pa.RecordBatch) -> None:
-    for row in batch.to_pylist():
-        name = f"{output}/{row['name']}"
-        run.check_file(ManifestFile(name, row["size"], row["sha256"]))
-        if (name, 0) in run.sample.rows:
-            run.sample.check(run.tree, name, 0, run.tree.storage.read(run.tree.key(name)) or b"")
+def _check_batch(run: Run, noted_as: str, batch: pa.RecordBatch) -> None:
+    output = noted_as.partition("/")[0]
+    files = [
+        ManifestFile(f"{output}/{row['name']}", row["size"], row["sha256"])
+        for row in batch.to_pylist()
+    ]
+    run.once(noted_as, files, partial(_check_files, run, files))
+
+
+def _check_files(run: Run, files: list[ManifestFile]) -> None:
+    for file in files:
+        run.check_file(file)
+        if (file.name, 0) in run.sample.rows:
+            image = run.tree.storage.read(run.tree.key(file.name)) or b""
+            run.sample.check(run.tree, file.name, 0, image)
 
 
 def check_nothing_else(tree: Tree, manifest: Manifest, loose: list[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import zip_longest
+from pathlib import Path
 from typing import Self
 
 from imagenet_etl.check.run import Run
@@ -16,6 +17,8 @@ from imagenet_etl.manifest import ManifestFile
 from imagenet_etl.records.base import Content
 from imagenet_etl.records.formats import DATABASE
 from imagenet_etl.records.lmdb import key_of, read_database
+from imagenet_etl.storage.local_copy import local_copy
+from imagenet_etl.streams import size_and_sha256
 
 
 class _Stream:
@@ -110,22 +113,28 @@ def check_database(run: Run, file: ManifestFile, table: RecordTable, of: RecordF
         DatasetDamaged: Something differs.
     """
     tree = run.tree
-    assert of.item.read is not None
-    path = tree.storage.local_path(tree.key(of.name))
-    assert path is not None  # a database is mapped, and can be nowhere but on a disk
-    run.check_file(file)
     try:
-        with closing(read_database(path)) as records:
-            for row, found in zip_longest(table.rows(of), records):
-                if row is None or found is None:
-                    raise tree.damaged(of.name, f"as many records as {NAME} tells of", "others")
-                key = key_of(row.offset, row.label)
-                if found[0] != key:
-                    raise tree.damaged(of.name, f"key {key!r}", repr(found[0]))
-                _compare(run, of, row, of.item.read(found[1]))
-                run.count(0)
+        # It is mapped, and so has to be on a disk.
+        with local_copy(tree.storage, tree.key(of.name)) as path:
+            run.compare(file, size_and_sha256(path))
+            _check_messages(run, table, of, path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise tree.damaged(of.name, "a file", "nothing") from None
     except RecordError as error:
         raise tree.damaged(of.name, found=error) from error
+
+
+def _check_messages(run: Run, table: RecordTable, of: RecordFile, path: Path) -> None:
+    assert of.item.read is not None
+    with closing(read_database(path)) as records:
+        for row, found in zip_longest(table.rows(of), records):
+            if row is None or found is None:
+                raise run.tree.damaged(of.name, f"as many records as {NAME} tells of", "others")
+            key = key_of(row.offset, row.label)
+            if found[0] != key:
+                raise run.tree.damaged(of.name, f"key {key!r}", repr(found[0]))
+            _compare(run, of, row, of.item.read(found[1]))
+            run.count(0)
 
 
 def _compare(run: Run, of: RecordFile, row: Row, found: Content) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from imagenet_etl.datastore.adopted import FILES, AdoptedManifest
 from imagenet_etl.datastore.walk import IMAGE_SUFFIXES, files_of
 from imagenet_etl.errors import SourceNotFound, UnexpectedMember
 from imagenet_etl.files import canonical_json
+from imagenet_etl.processes import cores
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.streams import size_and_sha256
 from imagenet_etl.tables import batched, versioned, write_batches
@@ -54,7 +54,7 @@ def read_tree(root: Path, scratch: Path) -> AdoptedManifest:
 def _hashed(root: Path, meter: Meter) -> Iterator[Row]:
     """Yield the files with sizes and digests, in order, hashing some ahead."""
     pending: deque[tuple[str, Future[tuple[int, str]]]] = deque()
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         try:
             for path, place in files_of(root):
                 pending.append((path, threads.submit(size_and_sha256, place)))

@@ -7,8 +7,10 @@ from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts
 from imagenet_etl.download.asked import asked_for
 from imagenet_etl.download.fetched import fetched, noted_fetched
+from imagenet_etl.download.in_bucket import noted_in_bucket, verified_in_bucket
 from imagenet_etl.download.in_place import noted_in_place, verified_in_place
 from imagenet_etl.download.notes import Note
+from imagenet_etl.download.relay import relayed
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.tar_from_backup import tar_from_backup
 from imagenet_etl.download.unpacked import is_repacked, noted_unpacked, tar_alone
@@ -44,6 +46,10 @@ def verified_archive(
     patience = patience or Patience()
     if asked.path is not None:
         note, count = verified_in_place(build, asked, asked.path), 0
+    elif asked.in_bucket:
+        return verified_in_bucket(build, asked), 0
+    elif not build.storage.on_disk:
+        return relayed(build, asked, patience)
     elif (tar := tar_from_backup(build, asked, patience)) is not None:
         return tar
     else:
@@ -70,6 +76,8 @@ def noted(
     asked = asked_for(build, facts, source)
     if asked.path is not None:
         note = noted_in_place(build, asked, asked.path)
+    elif asked.in_bucket:
+        return noted_in_bucket(build, asked)
     else:
         note = noted_fetched(build, asked, released_ok=released_ok)
     if note is None:
@@ -92,6 +100,8 @@ def upstream_changed(build: Build, facts: ArchiveFacts, source: str | None = Non
     asked = asked_for(build, facts, source)
     if asked.path is not None:
         return is_repacked(build, asked)
+    if asked.in_bucket:
+        return False  # its ETag tells, and is looked at as a file's time is
     if asked.expected.is_proof:
         return False
     note = noted_fetched(build, asked, released_ok=True)

@@ -44,9 +44,11 @@ def fetch_verified(build: Build, job: Job, expected: Expected) -> Arrived:
             aside = part.set_aside()
             if part.past.mismatches > 1:
                 part.discard()  # the next run may try as often
-                error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
+                if aside is not None:
+                    error.remedy = f"What arrived is kept as {aside}. {error.remedy}"
                 raise
-            log.warning("%s; until it is right, this is kept as %s; once more", error, aside)
+            kept = "" if aside is None else f"until it is right, this is kept as {aside}; "
+            log.warning("%s; %sonce more", error, kept)
         else:
             validator = part.remote.validator if part.remote else ""
             return Arrived(digests, count, validator)

@@ -12,7 +12,7 @@ from imagenet_etl.download.login import Login
 from imagenet_etl.download.login_checks import host_of
 from imagenet_etl.download.marks import mark_of
 from imagenet_etl.download.notes import Expected, Note, note_key_of, still_meets
-from imagenet_etl.download.urls import local_source, mask_url, split_digest
+from imagenet_etl.download.urls import is_s3, local_source, mask_url, split_digest
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.files import digest_of
@@ -31,6 +31,8 @@ class Asked:
         note_key: Where the note of it is.
         mark: Stands for the query values of a URL whose content no digest proves.
         only_backup: Whether it may come from the backup alone.
+        in_bucket: The ``s3://`` URI under which it is used in place, as paths are where the data
+            folder is on a disk; empty for what is not.
     """
 
     facts: ArchiveFacts
@@ -41,6 +43,7 @@ class Asked:
     note_key: str
     mark: str = ""
     only_backup: bool = False
+    in_bucket: str = ""
 
     @property
     def shown(self) -> str:
@@ -58,7 +61,8 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
     An archive that nobody serves and nobody gave is asked of the backup, if there is one.
 
     Raises:
-        ConfigError: There is no source, or none that can be read.
+        ConfigError: There is no source, or none that can be read; or a path is given, and the data
+            folder is in a bucket.
     """
     if source is None:
         source = build.settings.sources.get(facts.name, facts.url)
@@ -72,13 +76,16 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
             f"--source {facts.name}=PATH",
         )
     path = local_source(source)
+    if path is not None:
+        check_seen_by_all(build, facts.name, path)
     published = build.settings.expect == "published"
     expected = Expected(sha256=sha256)
     if published and not (path is not None and path.is_dir()):
         expected = Expected(facts.size, facts.md5, sha256 or facts.sha256)
-    if path is not None:
-        note_key = f"{build.work}/download/in-place/{digest_of(str(path))[:16]}.json"
-        return Asked(facts, source, expected, path, "", note_key)
+    in_bucket = "" if build.storage.on_disk or only_backup or not is_s3(source) else source
+    if path is not None or in_bucket:
+        note_key = f"{build.work}/download/in-place/{digest_of(in_bucket or str(path))[:16]}.json"
+        return Asked(facts, source, expected, path, "", note_key, in_bucket=in_bucket)
     folder = f"archives/{build.facts.name}"
     mark = "" if expected.is_proof else mark_of(build.storage, folder, source)
     if not published:
@@ -86,6 +93,23 @@ def asked_for(build: Build, facts: ArchiveFacts, source: str | None = None) -> A
         folder += f"/{sha256[:12] or digest_of(mask_url(source) + mark)[:12]}"
     key = f"{folder}/{facts.name}"
     return Asked(facts, source, expected, None, key, note_key_of(key), mark, only_backup)
+
+
+def check_seen_by_all(build: Build, name: str, path: Path) -> None:
+    """Refuse a path where the workers share nothing but a bucket.
+
+    Raises:
+        ConfigError: The data folder is in a bucket.
+    """
+    if build.storage.on_disk:
+        return
+    target = f"s3://BUCKET/{path.name}"
+    raise ConfigError(
+        f"{path} is on this machine alone, and the data folder is the bucket {build.storage.url}",
+        expected="a source that every worker sees: s3://, http:// or https://",
+        remedy=f"Copy it with aws s3 cp {path} {target} and give --source {name}={target}, or back "
+        "its archives up from a machine whose data folder is on a disk",
+    )
 
 
 def backup_url(build: Build, name: str) -> str:

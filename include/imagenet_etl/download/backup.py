@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked, backup_url
 from imagenet_etl.download.notes import Expected
-from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.partial import Partial
 from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import (
     ArchiveError,
@@ -137,7 +137,7 @@ def proven_by(mark: ArchiveMark, demanded: Expected) -> bool | None:
 
 
 @contextmanager
-def else_publisher(build: Build, asked: Asked, part: PartFile) -> Iterator[None]:
+def else_publisher(build: Build, asked: Asked, part: Partial) -> Iterator[None]:
     """End the block with a warning where its archive cannot be had from the backup.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import ArchiveFacts, DatasetFacts
 from imagenet_etl.datasets.base import WNID
+from imagenet_etl.download.asked import check_seen_by_all
 from imagenet_etl.download.urls import local_source, mask_url, split_digest
 from imagenet_etl.errors import ConfigError, SourceNotFound
 
@@ -22,12 +23,16 @@ def in_bundle(build: Build, bundle: ArchiveFacts, place: str) -> dict[str, str]:
     """Return the place of each archive that a bundle turns out to be, by name.
 
     Raises:
-        ConfigError: A folder holds archives of some splits and a tree as well, or a digest is
-            demanded of a folder of archives.
+        ConfigError: A folder holds archives of some splits and a tree as well, a digest is
+            demanded of a folder of archives, or the data folder is in a bucket and this is a path.
         SourceNotFound: The place does not exist.
     """
     base, sha256 = split_digest(place)
     path = local_source(base)
+    if path is not None:
+        check_seen_by_all(build, bundle.name, path)
+    if path is None and base.endswith("/") and not build.storage.on_disk:
+        return _in_bucket_folder(build, bundle, base, sha256)
     if path is None or path.is_file():
         log.info("%s is taken for all archives", mask_url(place))
         return {bundle.name: place}
@@ -42,6 +47,15 @@ def in_bundle(build: Build, bundle: ArchiveFacts, place: str) -> dict[str, str]:
         beside = _beside_tree(build.facts, folder, archives)
         log.info("folder %s is taken for all archives%s", folder, _with(beside))
         return {bundle.name: place if sha256 else str(folder)} | beside
+    return _named(str(folder), archives, sha256)
+
+
+def _named(folder: str, archives: dict[str, str], sha256: str) -> dict[str, str]:
+    """Return the archives of a folder, of which no digest can be demanded.
+
+    Raises:
+        ConfigError: One is.
+    """
     if sha256:
         raise ConfigError(
             f"a digest is demanded of {folder}, which holds archives",
@@ -50,6 +64,19 @@ def in_bundle(build: Build, bundle: ArchiveFacts, place: str) -> dict[str, str]:
         )
     log.info("folder %s holds the archives %s", folder, ", ".join(archives))
     return archives
+
+
+def _in_bucket_folder(build: Build, bundle: ArchiveFacts, base: str, sha256: str) -> dict[str, str]:
+    """Return the archives below a prefix that ends in a slash; they must have their own names.
+
+    Without any it stands for the bundle, and is refused where that is verified.
+    """
+    place = build.storage.at(base.rstrip("/"))
+    names = [one.name for one in build.facts.archives if place.stat(one.name) is not None]
+    archives = {name: f"{base}{name}" for name in names}
+    if not build.facts.splits_of(archives):
+        return {bundle.name: base}
+    return _named(base, archives, sha256)
 
 
 def _are_enough(build: Build, folder: Path, archives: dict[str, str]) -> bool:

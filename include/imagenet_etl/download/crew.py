@@ -17,7 +17,7 @@ from typing import Self
 
 from imagenet_etl.download.course import Course
 from imagenet_etl.download.descriptor import Fenced
-from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.partial import Partial
 from imagenet_etl.download.pieces import Piece
 from imagenet_etl.download.retry import StrayAnswer, TransientAnswer
 from imagenet_etl.download.slices import Slice
@@ -48,7 +48,7 @@ class Crew:
         course: What earlier attempts have learned.
     """
 
-    def __init__(self, source: Source, wanted: Wanted, part: PartFile, course: Course) -> None:
+    def __init__(self, source: Source, wanted: Wanted, part: Partial, course: Course) -> None:
         self._source = source
         self._wanted = wanted
         self._part = part
@@ -245,9 +245,9 @@ class Crew:
         return piece
 
     def _check_space(self) -> None:
-        remote = self._part.remote
-        if remote is not None and remote.total is not None:
-            check_space(self._part.path.parent, remote.total - self._part.size)
+        folder, remote = self._part.folder, self._part.remote
+        if folder is not None and remote is not None and remote.total is not None:
+            check_space(folder, remote.total - self._part.size)
 
     def _put(self, piece: Piece, block: bytes, *, runs_on: bool) -> Piece | None:
         """Write a block; return the piece to go on with, None if there is none."""

@@ -21,6 +21,7 @@ from imagenet_etl.download.notes import (
     write_note,
 )
 from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.partial import Partial
 from imagenet_etl.download.retry import Patience
 from imagenet_etl.download.slices import Pace, Slice
 from imagenet_etl.download.transfer import Job
@@ -50,7 +51,7 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
         old = None
         if note is not None and asked.is_met_by(note) and note.archive.is_unchanged(build.storage):
             if not has_changed(build, asked, note):
-                return _kept(build, asked, note), 0
+                return kept(build, asked, note), 0
             old = note
         elif build.storage.stat(asked.key) is not None:
             note = _adopted(build, asked, note, path)
@@ -81,7 +82,7 @@ def _from_backup(
         EtlError: It cannot be had from there, and nobody else has it.
         SourceUnavailable: Not now, and what has arrived is to be gone on with.
     """
-    if _is_mostly_there(asked, part):
+    if is_mostly_there(asked, part):
         return None
     with else_publisher(build, asked, part):
         found = find_in_backup(build, asked)
@@ -99,7 +100,7 @@ def _from_backup(
     return None
 
 
-def _is_mostly_there(asked: Asked, part: PartFile) -> bool:
+def is_mostly_there(asked: Asked, part: Partial) -> bool:
     """Return whether the greater part of the publisher's archive has come."""
     remote = part.remote
     if asked.only_backup or remote is None or remote.url != asked.shown:
@@ -175,7 +176,7 @@ def _finished(build: Build, asked: Asked, note: Note | None, staged: Path) -> No
     return note
 
 
-def _kept(build: Build, asked: Asked, note: Note) -> Note:
+def kept(build: Build, asked: Asked, note: Note) -> Note:
     """Return the note of an archive that is there, though it may have been about to be let go."""
     if note.released:
         note = replace(note, released=False)

@@ -34,6 +34,8 @@ def release_archive(build: Build, facts: ArchiveFacts, source: str | None = None
         LeaseLost: Another run took the archive over in the meantime.
     """
     asked = asked_for(build, facts, source)
+    if asked.in_bucket:
+        return 0
     if asked.path is not None and _tar_of(build, asked) is None:
         return 0
     try:
@@ -55,7 +57,7 @@ def is_released(storage: Storage, ref: ArchiveRef, sha256: str) -> bool:
 
     Its time does not matter: other settings may have fetched the same bytes again meanwhile.
     """
-    if ref.location.startswith("/") or storage.stat(ref.location) is not None:
+    if ref.location.startswith(("/", "s3://")) or storage.stat(ref.location) is not None:
         return False
     note = read_note(storage, note_key_of(ref.location))
     if note is None or not note.released:

@@ -18,7 +18,7 @@ from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.build import Build
 from imagenet_etl.download.answers import check_magic, check_size
 from imagenet_etl.download.journal import RemoteFile
-from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.partial import Partial
 from imagenet_etl.download.retry import TransientAnswer
 from imagenet_etl.download.source import Answer, Span, StartOver
 from imagenet_etl.download.transfer import Job, Transfer
@@ -89,7 +89,7 @@ def _damage_is_transient() -> Iterator[None]:
 class _S3Source:
     """An object in a bucket."""
 
-    def __init__(self, client: Any, wanted: Wanted, part: PartFile) -> None:
+    def __init__(self, client: Any, wanted: Wanted, part: Partial) -> None:
         self._client = client
         self._wanted = wanted
         self._part = part

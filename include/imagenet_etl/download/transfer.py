@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from imagenet_etl.download.course import Course
 from imagenet_etl.download.crew import Crew
-from imagenet_etl.download.part import PartFile
+from imagenet_etl.download.partial import Partial
 from imagenet_etl.download.retry import Patience, StrayAnswer, TransientAnswer
 from imagenet_etl.download.slices import Pace
 from imagenet_etl.download.source import Source, StartOver
@@ -30,7 +30,7 @@ class Job:
     """
 
     wanted: Wanted
-    part: PartFile
+    part: Partial
     patience: Patience
     pace: Pace = field(default_factory=Pace)
 

@@ -93,7 +93,7 @@ def tar_alone(build: Build, asked: Asked, *, released_ok: bool = False) -> Note 
         asked: The archive.
         released_ok: Whether a tar that was deleted after use counts as well.
     """
-    if asked.path is not None or not asked.facts.name.endswith(f".{TAR_GZ}"):
+    if not asked.key or not asked.facts.name.endswith(f".{TAR_GZ}"):
         return None
     key = tar_key(build, asked)
     note = read_note(build.storage, note_key_of(key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from imagenet_etl.archives.location import archives_of, open_archive
 from imagenet_etl.build import Build
 from imagenet_etl.errors import BadArchive, BadImage, LabelError
@@ -30,6 +32,8 @@ def read_side_files(
     contents: dict[str, bytes] = {}
     for name, ref in archives_of(download).items():
         with open_archive(build.storage, ref) as archive:
+            mine = [member_of(row) for row in wanted.values() if row["archive"] == name]
+            archive.will_need(sorted(mine, key=attrgetter("header_offset")))
             for path, row in wanted.items():
                 if row["archive"] != name:
                     continue

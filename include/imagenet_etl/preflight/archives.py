@@ -1,4 +1,4 @@
-"""The archives of a run as far as they can be known without a network and without hashing."""
+"""The archives of a run as far as they can be known without hashing and asking publishers."""
 
 from __future__ import annotations
 
@@ -71,11 +71,13 @@ def _known(build: Build, source: Source) -> Known:
     note = noted(build, facts, source.place)
     if note is not None:
         size, location = note.archive.size, note.archive.location
-        in_place = asked.path is not None and location == str(asked.path)
+        in_place = location.startswith("s3://") or location == str(asked.path)
         path = Path(location) if location.startswith("/") else build.storage.local_path(location)
         return Known(facts.name, facts.splits, size, 0 if in_place else size, 0, path)
     if asked.path is not None:
         return _in_place(build, asked, asked.path)
+    if asked.in_bucket:
+        return _in_bucket(build, asked)
     size = _published_size(build, facts, source.place or asked.source)
     return _to_be_fetched(build, asked, size)
 
@@ -93,6 +95,17 @@ def _in_place(build: Build, asked: Asked, path: Path) -> Known:
         tar = _unpacked(size)
         return Known(facts.name, facts.splits, tar, tar, max(0, tar - _half_unpacked(build, asked)))
     return Known(facts.name, facts.splits, size, 0, 0, path)
+
+
+def _in_bucket(build: Build, asked: Asked) -> Known:
+    """Describe an archive in a bucket that is not verified yet; it is never copied."""
+    facts = asked.facts
+    place, _, key = asked.in_bucket.rpartition("/")
+    stat = build.storage.at(place).stat(key) if key else None
+    if stat is None:  # the download says so
+        published = _published_size(build, facts, "")
+        return Known(facts.name, facts.splits, published, 0, 0, is_given=False)
+    return Known(facts.name, facts.splits, stat.size, 0, 0)
 
 
 def _to_be_fetched(build: Build, asked: Asked, size: int | None) -> Known:

@@ -10,7 +10,7 @@ from itertools import groupby
 from imagenet_etl.build import Build
 from imagenet_etl.errors import NotEnoughSpace, NotWritable
 from imagenet_etl.preflight.archives import known_archives
-from imagenet_etl.preflight.disks import ARCHIVES, PLACES, Disk, disks_of, human
+from imagenet_etl.preflight.disks import ARCHIVES, PLACES, SCRATCH, Disk, disks_of, human
 from imagenet_etl.preflight.images import Share, shares_of
 from imagenet_etl.preflight.loose import check_loose_files
 from imagenet_etl.preflight.needs import (
@@ -20,6 +20,7 @@ from imagenet_etl.preflight.needs import (
     segments_left,
     table_needs,
 )
+from imagenet_etl.preflight.scratch import scratch_need
 from imagenet_etl.receipts import Receipt
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,10 @@ _REMEDY = (
     "(--source); ask for fewer formats, or for --shards 0, which writes every byte once. "
     "keep_archives=never gives the archives' room back, but only after the version is verified. "
     "docs/sizing.md says what each dataset takes"
+)
+_SCRATCH_REMEDY = (
+    "Set TMPDIR to a folder with more room on every worker; ask for fewer processes (--workers) or "
+    "formats; an LMDB needs twice its largest split, and --shards 0 joins nothing"
 )
 
 
@@ -42,7 +47,7 @@ class Budget:
         disks: The file system of each folder in ``needs``, by the folder.
         shares: The images that it will read, by split.
         volume_bytes: Size of a volume that can hold archives, work and output, whole GiB of them;
-            None if that cannot be known. A snapshot of it takes no room on it.
+            None if that cannot be known, and for a bucket. A snapshot of it takes no room on it.
         is_sourced: Whether all archives have a source; else the sizes are the published ones.
     """
 
@@ -75,8 +80,10 @@ class Budget:
 def budget_of(build: Build, done: Mapping[str, Receipt] | None = None) -> Budget:
     """Return what each stage will still need on each file system; upper bounds, some ms of work.
 
-    Nothing is asked for over a network and nothing is hashed. A class filter and the choice of
-    validation images may make the output smaller. Images that are enlarged may make it larger.
+    Nothing is hashed, and nothing is asked for over a network but a data folder in a bucket. What
+    goes there has no limit; what a worker needs in its temporary folder is held against that. A
+    class filter and the choice of validation images may make the output smaller. Images that are
+    enlarged may make it larger.
 
     Args:
         build: The run.
@@ -93,14 +100,17 @@ def budget_of(build: Build, done: Mapping[str, Receipt] | None = None) -> Budget
     if "verify" not in done:  # archives may have been let go since
         needs = [archive_need(archives), *table_needs(build, shares, done)]
         if "pack" not in done:
-            needs.append(pack_need(build, shares, segments_left(build, done)))
+            left = segments_left(build, done)
+            needs.append(pack_need(build, shares, left))
+            needs += [] if build.storage.on_disk else [scratch_need(build, shares, left)]
     whole = [
         archive_need(archives, whole=True),
         *table_needs(build, shares, {}),
         pack_need(build, shares, None),
     ]
     is_sourced = all(archive.is_given for archive in archives)
-    return Budget(tuple(needs), disks_of(build), tuple(shares), _volume(whole), is_sourced)
+    volume = _volume(whole) if build.storage.on_disk else None
+    return Budget(tuple(needs), disks_of(build), tuple(shares), volume, is_sourced)
 
 
 def receipts_of(build: Build) -> dict[str, Receipt]:
@@ -150,8 +160,8 @@ def told(budget: Budget) -> list[str]:
     for disk, needs in budget.by_disk():
         for need in needs:
             files = f"{need.files:,}" if need.files else ""
-            rows.append((disk.path, human(disk.free_bytes), need.stage, _needs(need), files))
-        rows.append((disk.path, human(disk.free_bytes), "together", _needs(*needs), ""))
+            rows.append((disk.path, _free(disk), need.stage, _needs(need), files))
+        rows.append((disk.path, _free(disk), "together", _needs(*needs), ""))
     if not budget.needs:
         return ["disk budget: nothing is left to be written"]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -169,6 +179,10 @@ def told(budget: Budget) -> list[str]:
         gib = budget.volume_bytes // _GIB
         lines.append(f"a volume for archives, work and output: {gib:,} GiB")
     return lines
+
+
+def _free(disk: Disk) -> str:
+    return "no limit" if disk.free_bytes is None else human(disk.free_bytes)
 
 
 def _needs(*needs: Need) -> str:
@@ -195,13 +209,13 @@ def _check_disk(disk: Disk, needs: list[Need]) -> None:
         NotEnoughSpace: It is less.
     """
     needed, files = sum(need.least for need in needs), sum(need.least_files for need in needs)
-    if needed > disk.free_bytes:
+    if disk.free_bytes is not None and needed > disk.free_bytes:
         stages = ", ".join(f"{one.stage} {human(one.least)}" for one in needs if one.least)
         raise NotEnoughSpace(
             f"the file system of {disk.path} is too small for this run",
             expected=f"at least {human(needed)} free ({stages})",
             found=f"{human(disk.free_bytes)}, {human(needed - disk.free_bytes)} are missing",
-            remedy=_REMEDY,
+            remedy=_SCRATCH_REMEDY if needs[0].place == SCRATCH else _REMEDY,
         )
     if disk.free_files is not None and files > disk.free_files:
         raise NotEnoughSpace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +14,28 @@ ARCHIVES, WORK, DATASETS = "archives", "work", "datasets"
 PLACES = (ARCHIVES, WORK, DATASETS, STAGING)
 """Folders of a data folder, any of which may be a mount or a link to one."""
 
+SCRATCH = "scratch"
+"""Stands for the temporary folder, which is budgeted where the data folder is in a bucket."""
+
+_BUCKET = -1
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """One file system.
+    """One file system, or a bucket.
 
     Attributes:
         device: What tells it from others, ``st_dev``.
-        path: The folder that it was looked at through.
-        free_bytes: What an ordinary user may still write.
+        path: The folder that it was looked at through, or the bucket's URI.
+        free_bytes: What an ordinary user may still write; None where there is no end of it.
         free_files: How many files may still be made; None where the file system sets no number.
     """
 
     device: int
     path: str
-    free_bytes: int
+    free_bytes: int | None
     free_files: int | None = None
 
 
@@ -44,7 +50,10 @@ def disk_of(path: Path) -> Disk:
 
 
 def disks_of(build: Build) -> dict[str, Disk]:
-    """Return the file system of each of the data folder's ``PLACES``."""
+    """Return the file system of each of the data folder's ``PLACES``; a bucket adds ``SCRATCH``."""
+    if not build.storage.on_disk:
+        bucket = Disk(_BUCKET, build.storage.url, None)
+        return dict.fromkeys(PLACES, bucket) | {SCRATCH: disk_of(Path(tempfile.gettempdir()))}
     root = Path(build.settings.data_dir)
     return {place: disk_of(root / place) for place in PLACES}
 

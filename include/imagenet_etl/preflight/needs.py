@@ -127,7 +127,7 @@ def pack_need(build: Build, shares: Sequence[Share], segments: Sequence[Segment]
     outputs = build.settings.outputs
     if segments is not None:
         needed = sum(
-            _output_bytes(name, spec, one.records, one.bytes, twice=not is_final(name, one))
+            output_bytes(name, spec, one.records, one.bytes, twice=not is_final(name, one))
             for name, spec in outputs.items()
             for one in segments
         )
@@ -137,7 +137,7 @@ def pack_need(build: Build, shares: Sequence[Share], segments: Sequence[Segment]
     if any(share.images is None or share.bytes is None for share in packed):
         return Need("pack", WORK, None)
     needed = sum(
-        _output_bytes(name, spec, one.images or 0, one.bytes or 0, twice=_twice(name, one))
+        output_bytes(name, spec, one.images or 0, one.bytes or 0, twice=_twice(name, one))
         for name, spec in outputs.items()
         for one in packed
     )
@@ -157,7 +157,7 @@ def _twice(output: str, share: Share) -> bool:
     return kind == DATABASE or (kind == SHARDS and share.is_joined)
 
 
-def _output_bytes(output: str, spec: ImageSpec, images: int, stored: int, *, twice: bool) -> int:
+def output_bytes(output: str, spec: ImageSpec, images: int, stored: int, *, twice: bool) -> int:
     """Return about how many bytes images take; parts stay beside what they are joined to."""
     growth = PNG_GROWTH if spec.encoding == "png" else 1
     once = stored * growth + images * OVERHEAD_BYTES[output]

@@ -47,6 +47,8 @@ def reading_lines(build: Build, images: int | None, stored: int | None) -> list[
     Raises:
         ConfigError, SourceNotFound: The settings' sources cannot be used.
     """
+    if not build.storage.on_disk:
+        return ["reading speed: the archives are read from buckets, where nothing seeks"]
     here = [one for one in known_archives(build) if one.path is not None and one.splits]
     if not here:
         return ["reading speed: no archive is on this machine yet"]

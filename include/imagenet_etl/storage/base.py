@@ -30,8 +30,10 @@ class ReadAt(Protocol):
     """An open object that is read by position, from any thread."""
 
     stat: Stat
-    seek_bytes: int
-    """To read on over so many bytes costs about as much as another read elsewhere."""
+
+    @property
+    def seek_bytes(self) -> int:
+        """To read on over so many bytes costs about as much as another read elsewhere."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes from ``offset``, fewer only at the end of the object."""
@@ -91,6 +93,13 @@ class Storage(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Store a small state file, replacing what was there in one step."""
 
+    def swap(self, key: str, data: bytes, seen: Stat | None) -> bool:
+        """Store a small state file if its key still has what was seen there; None for nothing.
+
+        Returns:
+            Whether it was stored; False when somebody else has written it meanwhile.
+        """
+
     def publish(self, key: str, path: Path) -> Stat:
         """Give a finished local file its key; the local file is consumed.
 
@@ -105,7 +114,7 @@ class Storage(Protocol):
     def place(self, key: str, path: Path) -> None:
         """Move one of many small files into a working folder, over a dead predecessor's.
 
-        ``flush`` must follow before it counts as done.
+        ``flush`` must follow before it counts as done, and raises what went wrong meanwhile.
         """
 
     def publish_tree(self, source: str, target: str, mark: str) -> None:
@@ -142,6 +151,13 @@ class Storage(Protocol):
 
         Raises:
             NotEnoughSpace: Too few bytes or inodes are free.
+        """
+
+    def check_scratch(self, needed_bytes: int) -> None:
+        """Refuse early when ``staging()`` has no room for so many bytes at once.
+
+        Raises:
+            NotEnoughSpace: Too few are free.
         """
 
     def local_path(self, key: str) -> Path | None:

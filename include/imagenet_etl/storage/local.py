@@ -189,6 +189,16 @@ class LocalStorage:
                 staged.unlink(missing_ok=True)
             files.fsync_folder(final.parent)
 
+    def swap(self, key: str, data: bytes, seen: Stat | None) -> bool:
+        """Store a small state file if its key has what was seen; others that swap it wait."""
+        if seen is None:
+            return self.create(key, data)
+        with self._typed(), files.alone_in(self._path(key).parent):
+            if self.stat(key) != seen:
+                return False
+            self.put(key, data)
+        return True
+
     def _stage(self, data: bytes) -> Path:
         staged = self.staging() / uuid.uuid4().hex
         staged.write_bytes(data)
@@ -259,6 +269,10 @@ class LocalStorage:
     def check_space(self, needed_bytes: int, needed_files: int) -> None:
         """Compare with what the file system reports as free."""
         files.check_space(self.root, needed_bytes, needed_files)
+
+    def check_scratch(self, needed_bytes: int) -> None:
+        """Compare with what the data folder's own file system has free: staging is in it."""
+        files.check_space(self.root, needed_bytes)
 
     def local_path(self, key: str) -> Path | None:
         """Return the file's path."""

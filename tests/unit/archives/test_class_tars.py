@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.by_request import ByRequest
 from tests.support.resources import open_files
 from tests.support.tars import Entry, class_tar, raw_tar
 
-from imagenet_etl.archives.class_tars import WALKERS, ClassTar, Span, walks
+from imagenet_etl.archives.class_tars import (
+    WALKERS,
+    WALKERS_BY_REQUEST,
+    ClassTar,
+    Span,
+    tars_of,
+    walks,
+)
 from imagenet_etl.archives.folder_tars import open_in_folder, stamp_of
 from imagenet_etl.archives.nested import list_inside
+from imagenet_etl.archives.opened import OpenFile
 from imagenet_etl.archives.tar_gz import Unpacked
 from imagenet_etl.errors import BadArchive, UnsafeMember
 
@@ -80,6 +89,23 @@ def test_as_many_as_there_are_walkers_wait_for_the_disk_together() -> None:
             yield span
 
     assert len(names_of(list_inside(tars.tars, opening, "x"))) == 6 * WALKERS
+
+
+def test_class_tars_in_a_bucket_have_64_requests_under_way() -> None:
+    together = threading.Barrier(WALKERS_BY_REQUEST)
+
+    class Meeting(ByRequest):
+        def read_at(self, offset, size):
+            if threading.current_thread().name.startswith("class-tar"):
+                together.wait(timeout=30)
+            return super().read_at(offset, size)
+
+    data = raw_tar(Entry(b"n%08d.tar" % k, good(k)) for k in range(2 * WALKERS_BY_REQUEST))
+    file = Meeting(Unpacked(data, "etag"))
+    archive = OpenFile("x.tar", "x.tar", "tar", file, file.stat)
+    tars = [tar for table in archive.listed() for tar in tars_of(table)]
+    assert len(names_of(archive.inside(tars))) == 6 * WALKERS_BY_REQUEST
+    assert WALKERS_BY_REQUEST == 64
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ def test_blocks_of_zeros_after_the_end_are_accepted(tar):
 class Counting:
     """A file of zeros with headers here and there, that counts what is read of it."""
 
+    seek_bytes = 1 << 14
+
     def __init__(self, headers, size):
         self.headers = headers
         self.stat = Stat(size, "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.builds import tiny_build
+from tests.support.fault_proxy import fault_proxy
 from tests.support.moto_server import MotoServer
 from tests.support.recorded_calls import (
     Recorded,
@@ -20,7 +21,7 @@ from tests.support.recorded_calls import (
     record_session_calls,
     statements,
 )
-from tests.support.storages import opened
+from tests.support.storages import opened, staged
 from tests.unit.aws.conftest import with_settings
 from tests.unit.datastore.helpers import Site
 
@@ -37,6 +38,7 @@ from imagenet_etl.aws.s3_restore import read_backed_up, restore_version
 from imagenet_etl.aws.s3_upload import Sending
 from imagenet_etl.aws.user_data import Consumer, Producer
 from imagenet_etl.build import Build
+from imagenet_etl.errors import AccessDenied
 from imagenet_etl.pipeline import receipts_up_to
 from imagenet_etl.pruning import prune_versions
 from imagenet_etl.stage import Place
@@ -145,12 +147,21 @@ def test_pruning(moto: MotoServer, tmp_path: Path, recorded: Recorded) -> None:
     check(recorded, "prune")
 
 
-def test_a_data_folder_in_a_bucket(moto: MotoServer, recorded: Recorded) -> None:
-    with opened(f"{moto.url} {moto.bucket('data')}/x") as storage:
+def test_a_data_folder_in_a_bucket(
+    moto: MotoServer, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagenet_etl.storage.s3_writing.MULTIPART_ABOVE", 1000)
+    uri = moto.bucket("data")
+    with fault_proxy(moto.url) as proxy, opened(f"{proxy.url} {uri}/x") as storage:
         storage.put("d/a", b"1")
         assert storage.read("d/a") == b"1"
         assert [key for key, _ in storage.list("d")] == ["d/a"]
-        storage.delete("d/a")
+        storage.publish("d/large", staged(storage, b"2" * 2000))
+        storage.publish_tree("d", "e", "a")
+        proxy.answer("UploadPart", status=403, code="AccessDenied")
+        with pytest.raises(AccessDenied):
+            storage.publish("d/refused", staged(storage, b"3" * 2000))
+        storage.delete("e")
     check(recorded, "data_folder")
 
 

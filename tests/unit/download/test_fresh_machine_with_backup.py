@@ -22,7 +22,8 @@ from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.sources import sources_of
 from imagenet_etl.errors import CloudNotFound, ConfigError
 from imagenet_etl.leases import Owner
-from imagenet_etl.pipeline import run_download_of, run_stage
+from imagenet_etl.mapped import run_download_of
+from imagenet_etl.pipeline import run_stage
 from imagenet_etl.preflight.archives import known_archives
 
 

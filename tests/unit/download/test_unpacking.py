@@ -35,7 +35,8 @@ from imagenet_etl.errors import (
     UnsafeMember,
 )
 from imagenet_etl.leases import Owner
-from imagenet_etl.pipeline import run_download_of, run_stage
+from imagenet_etl.mapped import run_download_of
+from imagenet_etl.pipeline import run_stage
 from imagenet_etl.storage import LocalStorage
 from imagenet_etl.streams import HashedFile
 
@@ -123,7 +124,7 @@ def test_the_stages_read_the_tar_and_have_nothing_to_do_again(
 
 def test_the_task_of_the_archive_completes_the_stage(build: Build) -> None:
     with build.locked() as build:
-        note = run_download_of(build, FACTS.name)
+        note, _ = run_download_of(build, FACTS.name)
         assert note == noted(build, FACTS)
         assert run_stage(build, "download").reused
 

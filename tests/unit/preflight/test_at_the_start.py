@@ -8,7 +8,8 @@ from tests.support.archives import build_of, run_stages, tiny_zip
 from tests.unit.preflight.rooms import Room
 
 from imagenet_etl.errors import NotEnoughSpace
-from imagenet_etl.pipeline import run_download_of, run_stage
+from imagenet_etl.mapped import run_download_of
+from imagenet_etl.pipeline import run_stage
 from imagenet_etl.publishing import publish_version
 
 

@@ -8,8 +8,8 @@ import pytest
 from tests.support.moto_server import MotoServer
 from tests.support.storages import describe_new, keys, opened, staged
 
-from imagenet_etl.errors import ArchiveChanged, CloudNotFound, CloudUnavailable
-from imagenet_etl.storage import s3 as s3_module
+from imagenet_etl.errors import ArchiveChanged, CloudNotFound, CloudUnavailable, NotEnoughSpace
+from imagenet_etl.storage import s3_writing
 from imagenet_etl.storage.s3 import S3Storage
 
 pytestmark = pytest.mark.usefixtures("temporary_folder")
@@ -67,7 +67,7 @@ def test_a_put_whose_reply_was_lost_counts_as_made(bucket, moto):
 def test_a_conflicting_write_is_tried_again(bucket, moto, monkeypatch):
     from botocore.exceptions import ClientError
 
-    monkeypatch.setattr(s3_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(s3_writing, "_PAUSE_S", 0.0)
     client, left = moto.client("s3"), [2]
 
     def conflict(**request: Any) -> Any:
@@ -90,17 +90,25 @@ def test_a_tree_whose_mover_died_is_moved_again(bucket, moto):
         bucket.put(f"work/tree/{name}", name.encode())
     client = moto.client("s3")
 
-    def die(origin: Any, target_bucket: str, key: str) -> None:
-        if key.endswith("/b"):
+    def die(**request: Any) -> None:
+        if request["Key"].endswith("/b"):
             raise KeyboardInterrupt
-        client.copy(origin, target_bucket, key)
+        client.copy_object(**request)
 
-    dying = S3Storage(_Wrapped(client, copy=die), bucket.url)
+    dying = S3Storage(_Wrapped(client, copy_object=die), bucket.url)
     with pytest.raises(KeyboardInterrupt):
         dying.publish_tree("work/tree", "datasets/v1", "manifest.json")
     assert keys(bucket, "datasets") == ["datasets/v1/a"]
     bucket.put("datasets/v1/stale", b"")
-    bucket.publish_tree("work/tree", "datasets/v1", "manifest.json")
+    copied: list[str] = []
+
+    def count(**request: Any) -> None:
+        copied.append(request["Key"].rpartition("/")[2])
+        client.copy_object(**request)
+
+    later = S3Storage(_Wrapped(client, copy_object=count), bucket.url)
+    later.publish_tree("work/tree", "datasets/v1", "manifest.json")
+    assert copied == ["b"]
     assert keys(bucket, "datasets/v1") == [
         f"datasets/v1/{name}" for name in ("a", "b", "manifest.json")
     ]
@@ -111,11 +119,11 @@ def test_the_mark_of_a_tree_appears_last(bucket, moto):
         bucket.put(f"work/tree/{name}", b"")
     client, seen = moto.client("s3"), []
 
-    def look(origin: Any, target_bucket: str, key: str) -> None:
+    def look(**request: Any) -> None:
         seen.append(bucket.stat("datasets/v1/a.json"))
-        client.copy(origin, target_bucket, key)
+        client.copy_object(**request)
 
-    S3Storage(_Wrapped(client, copy=look), bucket.url).publish_tree(
+    S3Storage(_Wrapped(client, copy_object=look), bucket.url).publish_tree(
         "work/tree", "datasets/v1", "a.json"
     )
     assert seen == [None, None]
@@ -144,22 +152,15 @@ def test_a_server_that_is_gone_is_a_transient_error(tmp_path):
             call()
 
 
-def test_an_answer_cut_off_while_an_object_is_read_is_a_transient_error(bucket, moto):
-    from botocore.exceptions import ResponseStreamingError
-
-    class Body:
-        def read(self) -> bytes:
-            raise ResponseStreamingError(error="cut off")
-
-    bucket.put("a", b"x")
-    cut = _Wrapped(moto.client("s3"), get_object=lambda **_: {"Body": Body()})
-    with S3Storage(cut, bucket.url).open("a") as file, pytest.raises(CloudUnavailable):
-        file.read_at(0, 1)
-
-
 def test_a_bucket_without_a_prefix_works_alike(moto):
     storage = S3Storage(moto.client("s3"), moto.bucket("no-prefix"))
     storage.put("a/b", b"x")
     assert keys(storage, "a") == keys(storage, ".") == ["a/b"]
     storage.delete("a")
     assert keys(storage, ".") == []
+
+
+def test_scratch_room_is_checked_where_staging_is(bucket, tmp_path):
+    bucket.check_scratch(1)
+    with pytest.raises(NotEnoughSpace, match=f"{tmp_path} is too full.*Set TMPDIR"):
+        bucket.check_scratch(1 << 60)

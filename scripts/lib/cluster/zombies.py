@@ -1,0 +1,147 @@
+"""Proof: a worker is killed, and its tasks live on. They may work, but they publish nothing.
+
+Both are stopped right after they were seen at work without their worker. One goes on when its next
+try is at work: two processes that both believe to own the same segments. The other sleeps until the
+version is published, and wakes up in a world that has gone on without it.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.evidence import Evidence
+from cluster.leases import finished, holders, snapshot
+from cluster.packing import PackTask, begin_packing
+from cluster.processes import ClusterError, group_of, send, wait_until
+from cluster.runs import Run
+from cluster.topology import Cluster
+
+_RUN_S, _ENDS_S, _WORKS_S = 300.0, 90.0, 30.0
+
+
+@dataclass
+class Zombie:
+    """A task whose worker is dead.
+
+    Attributes:
+        task: The task.
+        held: The segments that it was packing when it was stopped.
+    """
+
+    task: PackTask
+    held: set[str] = field(default_factory=set)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of its processes."""
+        times = [psutil.Process(pid).cpu_times() for pid in group_of(self.task.group)]
+        return sum(one.user + one.system for one in times)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        send(group_of(self.task.group), number)
+
+
+def zombies(cluster: Cluster, conf: dict[str, Any]) -> list[str]:
+    """Make two zombies and run to the end; return what was seen.
+
+    Raises:
+        ClusterError: A zombie did harm, or the run did not end well.
+    """
+    data = Path(conf["data_dir"])
+    run, tasks = begin_packing(cluster, conf)
+    victim = cluster.workers[-1]
+    undead = [Zombie(task) for task in tasks if task.worker == victim]
+    cluster.kill_worker_alone(victim)
+    worked = [_works_on(zombie) for zombie in undead]
+    for zombie in undead:
+        zombie.signal(signal.SIGSTOP)
+        zombie.held = _held_by(zombie.task.name, data)
+    early, late = undead[0], undead[-1]
+    seen = Evidence(data, set().union(*(zombie.held for zombie in undead)))
+    _wait_for_retry(run, early, seen)
+    early.signal(signal.SIGCONT)
+    resumed = time.monotonic()
+    cluster.start_one(victim)
+    code = _end_of(cluster, early, seen)
+    early_s = time.monotonic() - resumed
+    while not run.is_over():
+        seen.look()
+        time.sleep(0.3)
+    run.wait(_RUN_S)
+    seen.check()
+    told = _late_zombie(cluster, late, data) if late is not early else "only one zombie was made"
+    return [
+        f"killed: {victim} alone; {', '.join(z.task.name for z in undead)} worked on without it "
+        f"({', '.join(f'{one:.1f}' for one in worked)} s of processor time)",
+        f"{early.task.name} went on beside its next try, and ended {early_s:.0f} s later with exit "
+        f"code {code}",
+        told,
+        f"{len(seen.segments)} segments that zombies held were published by the next try alone: "
+        f"{seen.told()}",
+    ]
+
+
+def _works_on(zombie: Zombie) -> float:
+    """Return the processor time that a zombie takes after its worker's death.
+
+    Raises:
+        ClusterError: It does nothing.
+    """
+    before = zombie.cpu_seconds()
+    wait_until(f"{zombie.task.name} works without its worker",
+               lambda: zombie.cpu_seconds() > before + 0.5, _WORKS_S)  # fmt: skip
+    return zombie.cpu_seconds() - before
+
+
+def _held_by(claim: str, data: Path) -> set[str]:
+    done = finished(data)
+    return {name for name, one in holders(data).items() if one.claim == claim and name not in done}
+
+
+def _wait_for_retry(run: Run, zombie: Zombie, seen: Evidence) -> None:
+    """Wait until a zombie's next try has taken its segments over."""
+
+    def has_begun() -> bool:
+        now = seen.look()
+        taken = {name for name, one in now.items() if one.attempt > 1}
+        return zombie.held <= taken or run.is_over()
+
+    wait_until(f"the next try of {zombie.task.name}", has_begun, _RUN_S)
+
+
+def _end_of(cluster: Cluster, zombie: Zombie, seen: Evidence | None = None) -> str:
+    """Wait until all processes of a zombie have ended; return the exit code of its task."""
+
+    def has_ended() -> bool:
+        if seen is not None:
+            seen.look()
+        return not group_of(zombie.task.group)
+
+    wait_until(f"the end of the zombie {zombie.task.name}", has_ended, _ENDS_S)
+    ends = dict(line.split() for line in (cluster.folder / "orphans").read_text().splitlines())
+    return ends.get(str(zombie.task.group), "unknown")
+
+
+def _late_zombie(cluster: Cluster, zombie: Zombie, data: Path) -> str:
+    """Wake a zombie when all is over; return how it ended.
+
+    Raises:
+        ClusterError: It changed a file.
+    """
+    if not group_of(zombie.task.group):
+        raise ClusterError(f"{zombie.task.name} ended while it was stopped")
+    before, began = snapshot(data), time.monotonic()
+    zombie.signal(signal.SIGCONT)
+    code = _end_of(cluster, zombie)
+    seconds = time.monotonic() - began
+    changed = sorted(dict(set(snapshot(data).items()) ^ set(before.items())))
+    if changed:
+        raise ClusterError(f"{zombie.task.name} woke up after the end and changed {changed}")
+    return (f"{zombie.task.name} woke up when the version was published, ended {seconds:.0f} s "
+            f"later with exit code {code}, and changed no file")  # fmt: skip
