@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from cluster.evidence import Evidence
 from cluster.leases import finished, holders, snapshot
 from cluster.packing import PackTask, begin_packing
@@ -37,11 +35,6 @@ class Zombie:
     task: PackTask
     held: set[str] = field(default_factory=set)
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time of its processes."""
-        times = [psutil.Process(pid).cpu_times() for pid in group_of(self.task.group)]
-        return sum(one.user + one.system for one in times)
-
     def signal(self, number: int) -> None:
         """Send a signal to all its processes."""
         send(group_of(self.task.group), number)
@@ -58,7 +51,7 @@ def zombies(cluster: Cluster, conf: dict[str, Any]) -> list[str]:
     victim = cluster.workers[-1]
     undead = [Zombie(task) for task in tasks if task.worker == victim]
     cluster.kill_worker_alone(victim)
-    worked = [_works_on(zombie) for zombie in undead]
+    worked = [_works_on(zombie, data) for zombie in undead]
     for zombie in undead:
         zombie.signal(signal.SIGSTOP)
         zombie.held = _held_by(zombie.task.name, data)
@@ -78,25 +71,29 @@ def zombies(cluster: Cluster, conf: dict[str, Any]) -> list[str]:
     told = _late_zombie(cluster, late, data) if late is not early else "only one zombie was made"
     return [
         f"killed: {victim} alone; {', '.join(z.task.name for z in undead)} worked on without it "
-        f"({', '.join(f'{one:.1f}' for one in worked)} s of processor time)",
-        f"{early.task.name} went on beside its next try, and ended {early_s:.0f} s later with exit "
-        f"code {code}",
+        f"and finished {' and '.join(map(str, worked))} more segments, which were still theirs",
+        f"{early.task.name} was stopped, went on when its next try was packing, and ended "
+        f"{early_s:.1f} s later with exit code {code}",
         told,
         f"{len(seen.segments)} segments that zombies held were published by the next try alone: "
         f"{seen.told()}",
     ]
 
 
-def _works_on(zombie: Zombie) -> float:
-    """Return the processor time that a zombie takes after its worker's death.
+def _works_on(zombie: Zombie, data: Path) -> int:
+    """Wait until a zombie, which nobody has replaced yet, finishes segments; return how many.
 
     Raises:
         ClusterError: It does nothing.
     """
-    before = zombie.cpu_seconds()
-    wait_until(f"{zombie.task.name} works without its worker",
-               lambda: zombie.cpu_seconds() > before + 0.5, _WORKS_S)  # fmt: skip
-    return zombie.cpu_seconds() - before
+    before, claim = finished(data), zombie.task.name
+
+    def new() -> set[str]:
+        mine = {name for name, one in holders(data).items() if one.claim == claim}
+        return (finished(data) - before) & mine
+
+    wait_until(f"{claim} works without its worker", new, _WORKS_S)
+    return len(new())
 
 
 def _held_by(claim: str, data: Path) -> set[str]:
@@ -143,5 +140,5 @@ def _late_zombie(cluster: Cluster, zombie: Zombie, data: Path) -> str:
     changed = sorted(dict(set(snapshot(data).items()) ^ set(before.items())))
     if changed:
         raise ClusterError(f"{zombie.task.name} woke up after the end and changed {changed}")
-    return (f"{zombie.task.name} woke up when the version was published, ended {seconds:.0f} s "
+    return (f"{zombie.task.name} woke up when the version was published, ended {seconds:.1f} s "
             f"later with exit code {code}, and changed no file")  # fmt: skip

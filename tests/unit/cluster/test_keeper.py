@@ -1,6 +1,7 @@
 """Nothing of the cluster outlives its harness, however that ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from cluster.keeper import kept
 
 def harness(folder):
     (folder / "file").touch()
-    nested = "import subprocess; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid)"
-    lost = subprocess.run([sys.executable, "-c", nested], capture_output=True, text=True).stdout
-    child = subprocess.Popen(["sleep", "60"], process_group=0).pid
+    shell = "setsid sleep 60 >/dev/null 2>&1 & echo $!"
+    lost = subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(["sleep", "60"], process_group=0, stdout=quiet, stderr=quiet).pid
     print(os.getpid(), child, lost.strip(), folder, flush=True)
     ENDS
     return 7
@@ -82,9 +84,10 @@ def test_the_end_is_handed_on_to_the_harness(
 def test_the_harness_does_not_outlive_its_keeper(
     waiting: tuple[subprocess.Popen[str], list[int], Path],
 ) -> None:
-    keeper, pids, _ = waiting
+    keeper, pids, folder = waiting
     keeper.kill()
     keeper.wait()
     assert wait_until(lambda: not is_running(pids[0]), 10)
-    for pid in pids[1:]:
+    for pid in pids[1:]:  # a Postgres or a worker would have asked to be ended with the harness
         os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder)
