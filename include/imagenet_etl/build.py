@@ -58,6 +58,8 @@ class Build:
             ``StillPending``; None for as long as it takes.
         check_owner: Raises ``LeaseLost`` when another run took the version over; called before
             anything is given a final name or called done.
+        check_heartbeat: Raises ``LeaseLost`` once that was noticed in the background: it costs
+            nothing, and ends what would go on for hours.
         worker_aws: Returns what a worker process makes an S3 client like ``aws("s3")`` of, see
             ``aws.worker_client``; nothing where the process's environment tells it all.
     """
@@ -70,6 +72,7 @@ class Build:
     login: Callable[[], Login] = Login
     slice_s: float | None = None
     check_owner: Callable[[], None] = _no_lock
+    check_heartbeat: Callable[[], None] = _no_lock
     worker_aws: Callable[[], dict[str, Any]] = dict
 
     def client(self, service: str, region: str = "") -> Any:
@@ -105,7 +108,7 @@ class Build:
     def locked(self, *, hand_on: bool = False, will_retry: bool = False) -> Iterator[Build]:
         """Own the dataset version for the block, and clean up after dead predecessors.
 
-        Yields this build with a ``check_owner`` that looks whether it still owns the version.
+        Yields this build with checks that look whether it still owns the version.
         Tasks of the run that are at work at the same time keep the lock, however this block ends.
 
         Args:
@@ -120,8 +123,8 @@ class Build:
             self.storage.sweep_staging()
         keep = False
         try:
-            with leases.kept_alive(self.storage, lease):
-                yield replace(self, check_owner=lease.check)
+            with leases.kept_alive(self.storage, lease) as heartbeat:
+                yield replace(self, check_owner=lease.check, check_heartbeat=heartbeat.check)
             keep = hand_on
         except (NothingToDo, StillPending):
             keep = hand_on

@@ -49,7 +49,12 @@ class NewTree:
         return f"{self.place.base}/tree"
 
     def add(self, name: str, path: Path, sha256: str = "") -> None:
-        """Publish a finished file under its name in the tree."""
+        """Publish a finished file under its name in the tree.
+
+        Raises:
+            LeaseLost: A later try of the task does so.
+        """
+        self.place.build.check_owner()
         if sha256:
             storage = self.place.build.storage
             self.outputs.append(publish_output(storage, self.base, name, path, sha256))

@@ -1,6 +1,5 @@
 """Fault 23: a power cut loses what was not flushed, and no version is ever a mix."""
 
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from tests.support.airflow_runs import files_below
 from tests.support.children import environment, wait_until
 from tests.support.power_cut import copy_of, cut, make_disk, plugged_in
 
+from imagenet_etl.files import sync_filesystem
 from imagenet_etl.samples import SAMPLES, SampleSize
 from imagenet_etl.verify import verify_folder
 
@@ -75,7 +75,7 @@ def test_the_cut_loses_what_was_not_flushed(
     disk: Path, image: Path, kind: str, tmp_path: Path
 ) -> None:
     (disk / "flushed").write_bytes(b"x" * MIB)
-    os.sync()
+    sync_filesystem(disk)
     (disk / "unflushed").write_bytes(b"y" * MIB)
     copy = copy_of(image, tmp_path / "copy")
     with plugged_in(copy, tmp_path / "after", kind) as after:

@@ -74,6 +74,8 @@ def test_a_killed_process_leaves_its_parts_to_the_next(
             break
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.02)
+    else:
+        pytest.fail(f"{parts_of(client)} parts came within a minute, not 2")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     build = bucket_build(moto, of(server))

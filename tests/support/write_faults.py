@@ -67,7 +67,8 @@ def _drive(folder: Path, kind: str, step: int) -> None:
     with Path(os.environ["WRITE_FAULT_PLAN"]).open("r+b") as file:
         plan = mmap.mmap(file.fileno(), 24)
     _plan(plan, 0, 0)
-    assert _case(folder)["error"] is None
+    case = _case(folder)
+    assert case["error"] is None, case
     calls = struct.unpack_from("<q", plan)[0]
     shutil.rmtree(_pack_folder(folder))
     for call in range(1, calls + 1, step):
@@ -118,7 +119,7 @@ def _pack(folder: Path) -> None:
     build = build_of(folder, folder / "site" / ARCHIVE, **SETTINGS)
     with build.locked() as build, typed_os_errors(build.storage.url):
         stage = pipeline.STAGES["pack"]
-        place = pipeline._place(build, stage, pipeline._receipts_before(build, stage))
+        place = pipeline.place_of(build, stage, pipeline.receipts_before(build, stage))
         segments = packing.read_segments(place.build.storage, place.done["plan_shards"])
         done = packing._finished(place, segments)
         packer = SegmentPacker(packing._pack_job(place))
@@ -130,7 +131,8 @@ def _pack(folder: Path) -> None:
                         done[segment.number] = packer.pack(job, lambda _: None)
                         held.give_back(job)
         finally:
-            packer._storage.close_staging()
+            if hasattr(packer, "_storage"):  # else there was nothing left to pack
+                packer._storage.close_staging()
         assemble(place, segments, [done[segment.number] for segment in segments])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support import children
 
+from imagenet_etl import processes
 from imagenet_etl.processes import ProcessId, this_process
 
 WHO = """
@@ -99,3 +100,19 @@ def test_a_command_with_spaces_and_brackets_in_its_name_is_read_rightly(tmp_path
         child.kill()
         child.wait()
     assert who.is_known_dead()
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1),
+                            ("150000 100000", 2), ("800000 100000", 4)],
+)  # fmt: skip
+def test_a_containers_limit_counts_when_cores_are_counted(tmp_path, monkeypatch, quota, expected):
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert processes.cores() == expected
+
+
+def test_without_a_limit_all_cores_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "none")
+    assert processes.cores() == len(processes.os.sched_getaffinity(0))

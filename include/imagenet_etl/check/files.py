@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 from imagenet_etl.check.checked import Checked
@@ -20,7 +21,12 @@ from imagenet_etl.records.formats import DATABASE, FORMATS, LOOSE_FORMATS, loose
 from imagenet_etl.tables import open_parquet
 
 
-def check_tree(tree: Tree, manifest: Manifest, checked: Checked | None = None) -> dict[str, int]:
+def check_tree(
+    tree: Tree,
+    manifest: Manifest,
+    checked: Checked | None = None,
+    go_on: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
     """Read every file once and compare it with what was recorded; decode a seeded sample.
 
     Memory: some row groups of ``records.parquet`` and a few MiB a core, 8 bytes a loose file.
@@ -30,6 +36,7 @@ def check_tree(tree: Tree, manifest: Manifest, checked: Checked | None = None) -
         manifest: What it should hold.
         checked: What earlier goes have done of this check, and how long this one may take; None
             for all in one go.
+        go_on: Raises what ends the check; called all the time.
 
     Returns:
         How many files, records and bytes were read, and how many images were decoded, in all goes.
@@ -39,35 +46,34 @@ def check_tree(tree: Tree, manifest: Manifest, checked: Checked | None = None) -
         StillPending: The slice is over; the next go passes over what is noted as checked.
     """
     try:
-        return _check_tree(tree, manifest, checked)
+        with metered("verify", sum(file.size for file in manifest.files), "B") as meter:
+            return _check_tree(Run(tree, meter, Sample({}), checked, go_on), manifest)
     finally:
         if checked is not None:
             checked.save()
 
 
-def _check_tree(tree: Tree, manifest: Manifest, checked: Checked | None) -> dict[str, int]:
+def _check_tree(first: Run, manifest: Manifest) -> dict[str, int]:
+    tree, meter = first.tree, first.meter
     _check_tables_known(tree, manifest)
     record_files = [file for file in manifest.files if _holds_records(file.name)]
     record_files.sort(key=lambda file: -file.size)  # nothing can be done beside the last one's end
     others = [file for file in manifest.files if not _holds_records(file.name)]
     loose = [name for name in manifest.settings["outputs"] if name in LOOSE_FORMATS]
-    with metered("verify", sum(file.size for file in manifest.files), "B") as meter:
-        first = Run(tree, meter, Sample({}), checked)
-        first.do(
-            partial(first.once, file.name, [file], partial(first.check_file, file))
-            for file in others
-        )
-        # Only now can records.parquet and files.parquet be trusted.
-        with open_parquet(tree.storage, tree.key(NAME)) as parquet:
-            table = RecordTable(tree, parquet)
-            _check_counts(tree, table, manifest)
-            _check_files_known(tree, table, manifest)
-            meter.total += sum(total_bytes(tree, output) for output in loose)
-            run = Run(tree, meter, draw_sample(tree, manifest.settings["seed"]), checked)
-            # Closed at once after an error, whose traceback would keep it and what it has open.
-            with closing(_jobs(run, record_files, table, loose)) as jobs:
-                run.do(jobs)
-        check_nothing_else(tree, manifest, loose)
+    first.do(
+        partial(first.once, file.name, [file], partial(first.check_file, file)) for file in others
+    )
+    # Only now can records.parquet and files.parquet be trusted.
+    with open_parquet(tree.storage, tree.key(NAME)) as parquet:
+        table = RecordTable(tree, parquet)
+        _check_counts(tree, table, manifest)
+        _check_files_known(tree, table, manifest)
+        meter.total += sum(total_bytes(tree, output) for output in loose)
+        run = replace(first, sample=draw_sample(tree, manifest.settings["seed"]))
+        # Closed at once after an error, whose traceback would keep it and what it has open.
+        with closing(_jobs(run, record_files, table, loose)) as jobs:
+            run.do(jobs)
+    check_nothing_else(tree, manifest, loose)
     return {
         "files": len(manifest.files) + sum(table.counts[name] for name in loose),
         "records": table.counts.total(),

@@ -31,18 +31,21 @@ class Run:
         meter: Counts the bytes that were read.
         sample: The images to decode.
         checked: What earlier goes have done; None for a check in one go.
+        go_on: Raises what ends the check.
     """
 
     tree: Tree
     meter: Meter
     sample: Sample
     checked: Checked | None = None
+    go_on: Callable[[], None] = lambda: None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def count(self, size: int) -> None:
         """Count bytes that were read; ends the job if another one has failed."""
         if self._stop.is_set():
             raise _Stopped
+        self.go_on()
         self.meter.add(size)
 
     def check_file(self, file: ManifestFile) -> None:

@@ -14,6 +14,7 @@ from tests.unit.records.helpers import record
 from tests.unit.records.sharing import KINDS, MTIME_NS, all_shared, sharing_disk, state_of
 
 from imagenet_etl.errors import ArchiveChanged, NotWritable
+from imagenet_etl.files import sync_filesystem
 from imagenet_etl.records import imagefolder
 from imagenet_etl.records.base import Origin
 from imagenet_etl.records.imagefolder import ImageFolderWriter
@@ -209,11 +210,11 @@ def test_blocks_are_shared_and_a_later_write_to_either_stays_its_own(disk):
 def test_shared_blocks_take_no_room(disk):
     data = os.urandom(8 << 20)
     path = source_file(disk / "source", data)
-    os.sync()
+    sync_filesystem(disk)
     free = os.statvfs(disk).f_bavail
     one = record(0, data, origin=Origin(path, len(data), MTIME_NS))
     copies = written(disk / "out", *(replace(one, file_name=f"{n}.JPEG") for n in range(20)))
-    os.sync()
+    sync_filesystem(disk)
     taken = (free - os.statvfs(disk).f_bavail) * os.statvfs(disk).f_frsize
     assert len(copies) == 20
     assert taken < 8 << 20
