@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from imagenet_etl.tables import batched, open_parquet, write_batches
 _ROWS = 256
 TREATMENTS = (COPIED, RE_ENCODED, REPAIRED)
 _TELL_EVERY_S = 0.5
+_SIGN_EVERY_S = 20.0
 _COLUMNS = ["key", "label", "wnid", "file_name", "archive", "member", "header_offset", "offset",
             "stored_size", "size", "method", "check"]  # fmt: skip
 
@@ -99,7 +101,8 @@ class SegmentPacker:
                 archive.check()
                 done.add_reads(archive.counted())
         lease = Lease(self._storage, job["lease"], Owner(**job["owner"]), job["fence"])
-        return self._publish(segment, folder, written, done, lease)
+        with nullcontext() if self._storage.on_disk else signs_of_life(tell):
+            return self._publish(segment, folder, written, done, lease)
 
     def _copy(
         self,
@@ -245,6 +248,28 @@ class _Done:
     def take_bytes(self) -> int:
         size, self._bytes = self._bytes, 0
         return size
+
+
+@contextmanager
+def signs_of_life(tell: Tell) -> Iterator[None]:
+    """Tell the parent that all is well for as long as the block uploads; it must not tell itself.
+
+    An upload that S3 does not answer ends by the client's own time limits and number of tries,
+    which together are longer than the parent's patience with a silent worker.
+    """
+    done = threading.Event()
+
+    def tell_on() -> None:
+        while not done.wait(_SIGN_EVERY_S):
+            tell({"images": 0, "bytes": 0})
+
+    thread = threading.Thread(target=tell_on, name="signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _planned(

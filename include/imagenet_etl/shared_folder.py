@@ -104,8 +104,8 @@ def read_mark(storage: Storage) -> FolderMark | None:
         return None
     try:
         fields = json.loads(data)
-        version = fields["schema_version"]
-        mark = FolderMark(str(fields["id"]), str(fields["made_by"]), str(fields["at"]))
+        check_schema(MARK, fields["schema_version"], FOLDER_SCHEMA)  # a newer one has other fields
+        return FolderMark(str(fields["id"]), str(fields["made_by"]), str(fields["at"]))
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{storage.url}/{MARK} is damaged",
@@ -114,8 +114,6 @@ def read_mark(storage: Storage) -> FolderMark | None:
             remedy="Remove that file, and mark the folder again by python -m imagenet_etl "
             "share-folder",
         ) from error
-    check_schema(MARK, version, FOLDER_SCHEMA)
-    return mark
 
 
 def check_shared(storage: Storage) -> FolderMark:

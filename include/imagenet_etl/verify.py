@@ -11,7 +11,7 @@ from imagenet_etl.check import Checked, Tree, check_tree
 from imagenet_etl.class_filter import FILTER_SETTINGS
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import typed_os_errors
-from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, version_of
+from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, read_manifest, version_of
 from imagenet_etl.plan import PLAN_SETTINGS
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.lmdb import MEAN
@@ -46,9 +46,11 @@ def verify(place: Place) -> Result:
     tree = Tree(build.storage, packed.base)
     final = f"{build.published}/{manifest.version}"
     try:
-        checked = check_tree(tree, manifest, _checked_before(place))
+        checked = check_tree(tree, manifest, _checked_before(place), build.check_heartbeat)
     except DatasetDamaged as error:
-        if packed.base != final:
+        # A try that was given up finds its files gone to where its successor has published them.
+        build.check_owner()
+        if packed.base != final and read_manifest(build, manifest.version) is None:
             # Nothing of it was published: let the next run pack it anew.
             build.storage.delete(_pack_folder(place))
             build.storage.delete(_notes_key(place))
@@ -58,15 +60,19 @@ def verify(place: Place) -> Result:
         if build.storage.read(f"{final}/{MANIFEST}") != encoded:
             raise tree.damaged(MANIFEST, "the manifest of this build", "another one")
     else:
+        build.check_owner()
         build.storage.put(f"{packed.base}/{MANIFEST}", encoded)
         build.check_owner()
         try:
             build.storage.publish_tree(packed.base, final, MANIFEST)
         except KeyExists as error:
-            raise VersionConflict(
-                f"version {manifest.version!r} was published by another run meanwhile",
-                remedy="Run again: equal content is adopted, other content needs another name",
-            ) from error
+            build.check_owner()
+            # An earlier try of this build may have died before it had removed what it copied.
+            if build.storage.read(f"{final}/{MANIFEST}") != encoded:
+                raise VersionConflict(
+                    f"version {manifest.version!r} was published by another run meanwhile",
+                    remedy="Run again: equal content is adopted, other content needs another name",
+                ) from error
     sha256 = hashlib.sha256(encoded).hexdigest()
     outputs = [*packed.outputs, Output(MANIFEST, len(encoded), sha256)]
     _clean_up(place, final)
@@ -107,9 +113,12 @@ def _pack_folder(place: Place) -> str:
 
 
 def _clean_up(place: Place, final: str) -> None:
-    """Remove what packing left beside the tree, and point its receipt to the published files."""
+    """Remove what packing left, and point its receipt to the published files.
+
+    The tree itself is there only if its mover died after giving the version its mark.
+    """
     storage, folder = place.build.storage, _pack_folder(place)
-    for name in ("parts", "records", "segments", "leases"):
+    for name in ("parts", "records", "segments", "leases", "tree"):
         storage.delete(f"{folder}/{name}")
     storage.delete(_notes_key(place))
     moved = replace(place.done["pack"], base=final)

@@ -7,6 +7,7 @@ Names and tags stand in ``docs/operations.md``. StatsD itself knows no tags; Air
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -35,20 +36,26 @@ def figures_of(receipt: Receipt) -> dict[str, int]:
     return {}
 
 
-def tell(dataset: str, stage: str, figures: dict[str, int], seconds: float | None = None) -> None:
+def tell(
+    dataset: str,
+    stage: str,
+    figures: dict[str, int] | Callable[[], dict[str, int]],
+    seconds: float | None = None,
+) -> None:
     """Add to the counters of a dataset's stage; a trouble with metrics never fails a task.
 
     Args:
         dataset: The dataset's name, a tag.
         stage: The stage's name, a tag.
-        figures: What to add, by the metric's name; nothing is told of what is 0.
+        figures: What to add, by the metric's name, or what returns it; nothing is told of what
+            is 0.
         seconds: How long a task was at work on it.
     """
     tags = {"dataset": dataset, "stage": stage}
     try:
         from airflow.sdk.observability import stats
 
-        for name, value in figures.items():
+        for name, value in (figures() if callable(figures) else figures).items():
             if value:
                 stats.incr(f"{PREFIX}.{name}", value, tags=tags)
         if seconds is not None:

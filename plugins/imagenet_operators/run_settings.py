@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
@@ -165,17 +165,26 @@ class AwsClients:
         return hook.get_client_type(region_name=region_name, config=config)
 
     def for_workers(self) -> dict[str, Any]:
-        """Return what packing processes make an S3 client of; see ``aws.worker_client``."""
-        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+        """Return what packing processes make an S3 client of; see ``aws.worker_client``.
 
+        It stays the same until botocore has renewed the credentials.
+        """
         from imagenet_etl.aws.worker_client import worker_access
 
-        hook = AwsBaseHook(aws_conn_id=self._aws_conn_id, client_type="s3")
-        session = hook.get_session()
+        hook, session = self._of_workers
         found = session.get_credentials()
         return worker_access(
             found.get_frozen_credentials() if found else None,
             session.region_name,
             hook.conn_config.get_service_endpoint_url("s3"),
-            getattr(hook.config, "s3", None),
+            verify=hook.verify,
+            **hook.conn_config.extra_config.get("config_kwargs") or {},
         )
+
+    @cached_property
+    def _of_workers(self) -> tuple[Any, Any]:
+        """The connection and its session; another session would assume the role once more."""
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+        hook = AwsBaseHook(aws_conn_id=self._aws_conn_id, client_type="s3")
+        return hook, hook.get_session()

@@ -33,14 +33,13 @@ make_venv() {
   .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r requirements-dev.lock
 }
 
-lock_digest=$(sha256sum requirements-dev.lock)
+lock_digest=$(sha256sum requirements-dev.lock) || die "requirements-dev.lock is missing"
 if [ "$(cat .venv/.installed 2>/dev/null)" != "$lock_digest" ]; then
   (
     flock 9
     if [ "$(cat .venv/.installed 2>/dev/null)" != "$lock_digest" ]; then
       echo "setting up .venv" >&2
-      make_venv
-      echo "$lock_digest" >.venv/.installed
+      make_venv && echo "$lock_digest" >.venv/.installed || die "the environment could not be set up"
     fi
   ) 9>.venv.lock
 fi

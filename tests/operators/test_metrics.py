@@ -13,6 +13,7 @@ from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
 from tests.operators.test_operators import Context, context, run_local_stages, task
 
 from imagenet_etl.datasets import TINY_IMAGENET
+from imagenet_etl.stage import Outcome
 from imagenet_operators import (
     DownloadOperator,
     FilterClassesOperator,
@@ -130,6 +131,18 @@ def test_each_slice_tells_its_own_duration(
             break
     name = "airflow.imagenet_etl.stage_duration,dataset=tiny_imagenet,stage=verify"
     assert len(told()[name]) == goes > 2
+
+
+def test_figures_that_a_receipt_does_not_have_fail_no_task(
+    context: Context, told: Callable[[], dict[str, list[str]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(DownloadOperator):
+        def figures(self, outcome: Outcome) -> dict[str, int]:
+            return {"images_packed": outcome.receipt.counts["none"]}
+
+    assert task(Odd).execute(context)["stage"] == "download"
+    assert "metrics of download could not be told: 'none'" in caplog.text
+    assert told() == {}
 
 
 def test_trouble_with_metrics_fails_no_task(context: Context) -> None:

@@ -26,7 +26,7 @@ from imagenet_etl.aws.s3_upload import Sending
 from imagenet_etl.aws.s3_watch import watched
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import CloudUnavailable, NothingToDo, StillPending
+from imagenet_etl.errors import CloudUnavailable, NothingToDo
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.progress import metered
 from imagenet_etl.receipts import Receipt
@@ -86,27 +86,30 @@ def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
             sender = Sender(build, bucket, plan, how, wanted)
             with _in_goes(place, sender) as earlier:
                 sender.run()
-        marks = _marks(bucket, plan)
+                marks = _marks(bucket, plan)
     report = _report(plan, sender.sent, earlier, watch.retries)
     return _result(plan, where.version(name), marks, report)
 
 
 @contextmanager
 def _in_goes(place: Place, sender: Sender) -> Iterator[Sent]:
-    """Let a sender count on from what earlier goes have sent, which is yielded."""
+    """Let a sender count on from what earlier goes have sent, which is yielded.
+
+    A go that ends in any error, short of a kill, notes what it has sent for the next one.
+    """
     build, key = place.build, f"{place.base}/sent.json"
     if build.slice_s is None:
         yield Sent()
         return
     noted = json.loads(build.storage.read(key) or b"{}")
-    is_ours = noted.get("run") == build.owner.run
+    ours = {"schema_version": _SENT_SCHEMA, "run": build.owner.run}
+    is_ours = noted.items() >= ours.items()
     earlier = Sent(**noted["sent"]) if is_ours else Sent()
     sender.sent = replace(earlier)
     try:
         yield earlier
-    except StillPending:
-        fields = {"schema_version": _SENT_SCHEMA, "run": build.owner.run}
-        build.storage.put(key, json.dumps(fields | {"sent": asdict(sender.sent)}).encode())
+    except BaseException:
+        build.storage.put(key, json.dumps(ours | {"sent": asdict(sender.sent)}).encode())
         raise
     build.storage.delete(key)
 

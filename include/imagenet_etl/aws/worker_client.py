@@ -13,7 +13,12 @@ from imagenet_etl.aws.client_config import client_config
 
 
 def worker_access(
-    credentials: Any, region: str | None, endpoint: str | None, s3: Mapping[str, Any] | None
+    credentials: Any,
+    region: str | None,
+    endpoint: str | None,
+    s3: Mapping[str, Any] | None = None,
+    verify: bool | str | None = None,
+    **config: Any,
 ) -> dict[str, Any]:
     """Return, JSON-ready, what ``worker_client`` makes a client of.
 
@@ -22,6 +27,9 @@ def worker_access(
         region: The region's name.
         endpoint: URL of a server other than Amazon's.
         s3: What botocore's ``Config`` says of S3, such as the style of addresses.
+        verify: Whether certificates are checked, or the file of those to trust; None for the
+            environment to say.
+        config: What else ``Config`` is to be told, such as proxies and time limits.
     """
     given = {"region_name": region, "endpoint_url": endpoint}
     if credentials is not None:
@@ -30,7 +38,10 @@ def worker_access(
             "aws_secret_access_key": credentials.secret_key,
             "aws_session_token": credentials.token,
         }
-    return {"client": {k: v for k, v in given.items() if v}, "s3": dict(s3 or {})}
+    client: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if verify is not None:  # False says something
+        client["verify"] = verify
+    return {"client": client, "config": config | ({"s3": dict(s3)} if s3 else {})}
 
 
 def worker_client(access: Mapping[str, Any]) -> Any:
@@ -42,7 +53,5 @@ def worker_client(access: Mapping[str, Any]) -> Any:
     import boto3  # noqa: PLC0415 - slow to import
     from botocore.config import Config  # noqa: PLC0415
 
-    config = client_config("s3")
-    if access.get("s3"):
-        config = config.merge(Config(s3=access["s3"]))
+    config = client_config("s3").merge(Config(**access.get("config", {})))
     return boto3.client("s3", config=config, **access.get("client", {}))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from imagenet_etl import leases
 from imagenet_etl.build import Build
 from imagenet_etl.errors import AlreadyRunning, SourceBusy, StillPending
+from imagenet_etl.storage import Stat, Storage
 
 LOCK = "download-"
 """How the names of the archives' own leases begin, among the locks of versions."""
@@ -51,3 +52,23 @@ def alone_at(build: Build, name: str) -> Iterator[tuple[leases.Lease, leases.Hea
             yield lease, heartbeat
     finally:
         lease.release()
+
+
+def remove_replaced(storage: Storage, lease: leases.Lease, key: str, old: Stat | None) -> None:
+    """Remove an archive that upstream has replaced, unless its key holds another by now.
+
+    Whoever was paused for so long that a successor took over must not delete what that one has
+    published. No storage deletes on a condition, so both looks come right before.
+
+    Args:
+        storage: The data folder.
+        lease: The archive's.
+        key: The archive's key.
+        old: What is to go; None for nothing.
+
+    Raises:
+        LeaseLost: A successor took over; nothing was removed.
+    """
+    lease.check()
+    if old is not None and storage.stat(key) == old:
+        storage.delete(key)

@@ -16,13 +16,14 @@ from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket
 from imagenet_etl.aws.s3_spans import part_size
 from imagenet_etl.aws.s3_unfinished import abort, unfinished
-from imagenet_etl.errors import KeyExists
+from imagenet_etl.errors import CloudUnavailable, KeyExists
 from imagenet_etl.storage import Stat
 
 AT_ONCE_BYTES = 5_000_000_000
 PART_BYTES = 512 << 20
 _CONNECTIONS = 16
 _TAKEN = ("412", "PreconditionFailed")
+_GONE = "NoSuchUpload"
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,27 @@ class Copy:
 
         Raises:
             KeyExists: The key is taken; nothing was changed.
-            CloudError, CloudUnavailable: S3 refuses or fails.
+            CloudError, CloudUnavailable: S3 refuses or fails, or has lost the copy's parts.
         """
         uri = f"{self.bucket.uri}/{key}"
         if self.bucket.head(key) is not None:  # some servers ignore the condition
             raise KeyExists(f"{uri} exists already")
         target = {"Bucket": self.bucket.name, "Key": key}
         try:
-            with typed_aws_errors("CopyObject", uri, passing=_TAKEN):
+            with typed_aws_errors("CopyObject", uri, passing=(*_TAKEN, _GONE)):
                 if self.stat.size <= AT_ONCE_BYTES:
                     self._at_once(target)
                 else:
                     self._in_parts(target)
         except ClientError as error:
+            # A call that is repeated after its reply was lost finds the upload gone, and the key
+            # taken: the caller knows by whom.
+            is_gone = error.response["Error"]["Code"] == _GONE
+            if is_gone and self.bucket.head(key) is None:
+                raise CloudUnavailable(
+                    f"{uri}: the upload of its copy is gone",
+                    remedy="Run again: it is copied anew; does a lifecycle rule abort uploads?",
+                ) from error
             raise KeyExists(f"{uri} exists already, or its source was replaced") from error
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagenet_etl.build import Build
-from imagenet_etl.download.alone import alone_at
+from imagenet_etl.download.alone import alone_at, remove_replaced
 from imagenet_etl.download.arrived import Arrived, fetch_verified
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.backup import else_publisher, find_in_backup
@@ -30,6 +30,8 @@ from imagenet_etl.errors import (
     CloudNotFound,
     ConfigError,
 )
+from imagenet_etl.leases import Lease
+from imagenet_etl.storage import Stat
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
     pace = Pace(build.settings.connections, Slice(build.slice_s))
     path, staged = _places(build, asked)
     with alone_at(build, asked.facts.name) as (lease, heartbeat):
-        note = _finished(build, asked, read_note(build.storage, asked.note_key), staged)
+        note = _finished(build, asked, lease, staged)
         old = None
         if note is not None and asked.is_met_by(note) and note.archive.is_unchanged(build.storage):
             if not has_changed(build, asked, note):
@@ -67,7 +69,7 @@ def fetched(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
                 job = Job(wanted_from(build, asked), part, patience, pace)
                 arrived = fetch_verified(build, job, asked.expected)
             lease.check()
-            return _published(build, asked, part, arrived, old), arrived.count
+            return _published(build, asked, part, arrived, old, lease), arrived.count
 
 
 def _from_backup(
@@ -109,7 +111,7 @@ def is_mostly_there(asked: Asked, part: Partial) -> bool:
 
 
 def _published(
-    build: Build, asked: Asked, part: PartFile, arrived: Arrived, old: Note | None
+    build: Build, asked: Asked, part: PartFile, arrived: Arrived, old: Note | None, lease: Lease
 ) -> Note:
     """Give a checked partial file its name, and return its note.
 
@@ -119,6 +121,7 @@ def _published(
         part: The partial file.
         arrived: What is in it.
         old: The note of the archive that it replaces.
+        lease: The archive's.
     """
     digests, validator = arrived.digests, arrived.validator
     if old is not None and old.sha256 == digests["sha256"]:
@@ -133,7 +136,8 @@ def _published(
     # time bears the name: so a crash never leaves an archive that nothing vouches for.
     write_note(build.storage, asked.note_key, note)
     if old is not None:
-        build.storage.delete(asked.key)
+        stat = Stat(old.archive.size, old.archive.tag)
+        remove_replaced(build.storage, lease, asked.key, stat)
     build.storage.publish(asked.key, part.path)
     part.forget()
     return note
@@ -163,14 +167,16 @@ def _places(build: Build, asked: Asked) -> tuple[Path, Path]:
     return path, part_of(path)
 
 
-def _finished(build: Build, asked: Asked, note: Note | None, staged: Path) -> Note | None:
+def _finished(build: Build, asked: Asked, lease: Lease, staged: Path) -> Note | None:
     """Give a checked partial file its name, where a crash came between that and its note."""
+    note = read_note(build.storage, asked.note_key)
     if note is None or note.released or not asked.is_met_by(note):
         return note
+    there = build.storage.stat(asked.key)
     if note.archive.is_unchanged(build.storage):
         return note
     if replace(note.archive, location=str(staged)).is_unchanged(build.storage):
-        build.storage.delete(asked.key)  # the archive that upstream no longer has
+        remove_replaced(build.storage, lease, asked.key, there)  # upstream no longer has it
         build.storage.publish(asked.key, staged)
         remove_leftovers(staged)
     return note

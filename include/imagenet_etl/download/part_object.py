@@ -149,6 +149,7 @@ class PartObject(Partial):
         try:
             part = self._staged.send(upload, piece.number + 1, data)
         except PartsLost:
+            self._check()  # a successor may have aborted it, and what is noted is that one's then
             with self._guard:
                 self._require(piece)  # else another stream has begun anew, and aborted that upload
                 self._drop(self.past.dropping(self.size))
@@ -195,6 +196,7 @@ class PartObject(Partial):
             self._buffers.clear()
             self._stat = self._staged.complete(self._token)
         except PartsLost:
+            self._check()
             self.empty()
             raise
 

@@ -14,7 +14,7 @@ from imagenet_etl.archives.kinds import TAR_GZ
 from imagenet_etl.archives.location import ArchiveRef
 from imagenet_etl.archives.tar_gz import MAX_PACKED_BYTES
 from imagenet_etl.build import Build
-from imagenet_etl.download.alone import alone_at
+from imagenet_etl.download.alone import alone_at, remove_replaced
 from imagenet_etl.download.arrived import Arrived, fetch_verified
 from imagenet_etl.download.asked import Asked, wanted_from
 from imagenet_etl.download.backup import else_publisher, find_in_backup
@@ -35,6 +35,8 @@ from imagenet_etl.download.transfer import Job
 from imagenet_etl.download.unpacked import tar_alone, tar_key
 from imagenet_etl.download.upstream import has_changed
 from imagenet_etl.errors import BadArchive, CloudNotFound, ConfigError
+from imagenet_etl.leases import Lease
+from imagenet_etl.storage import Stat
 
 if TYPE_CHECKING:  # boto3 is slow to import
     from imagenet_etl.download.part_object import PartObject
@@ -74,7 +76,7 @@ def relayed(build: Build, asked: Asked, patience: Patience) -> tuple[Note, int]:
             job = Job(wanted_from(build, asked), part, patience, pace)
             arrived = fetch_verified(build, job, asked.expected)
             lease.check()
-            return _published(build, asked, part, arrived, old), arrived.count
+            return _published(build, asked, part, arrived, old, lease), arrived.count
 
 
 def _there(build: Build, asked: Asked, part: PartObject) -> tuple[Note | None, Note | None]:
@@ -149,7 +151,7 @@ def _in_backup(build: Build, asked: Asked, part: PartObject) -> Note | None:
 
 
 def _published(
-    build: Build, asked: Asked, part: PartObject, arrived: Arrived, old: Note | None
+    build: Build, asked: Asked, part: PartObject, arrived: Arrived, old: Note | None, lease: Lease
 ) -> Note:
     """Give what was checked the archive's key, and return its note.
 
@@ -159,6 +161,7 @@ def _published(
         part: What arrived.
         arrived: What is in it.
         old: The note of the archive that it replaces.
+        lease: The archive's.
     """
     digests, validator = arrived.digests, arrived.validator
     if old is not None and old.sha256 == digests["sha256"]:
@@ -174,7 +177,7 @@ def _published(
         part.forget()
         raise
     if old is not None and old.archive.location == asked.key:
-        build.storage.delete(asked.key)
+        remove_replaced(build.storage, lease, asked.key, Stat(old.archive.size, old.archive.tag))
     part.publish(digests["sha256"])
     now = build.storage.stat(asked.key)
     if now is None:

@@ -3,7 +3,9 @@
 Packing writes one segment of each format a process before it goes up. A shard that is joined of
 several segments and a database are made of local copies of their parts, and go up when they are
 whole; the tables of the index are sorted on heaps. These come one after the other, so the largest
-decides. Workers on other machines are taken to have a temporary folder like the one here.
+decides. Workers on other machines are taken to have a temporary folder like the one here, and as
+many cores. What is free is what the file system says: a limit on a container's scratch, such as the
+``sizeLimit`` of an ``emptyDir`` or ``ephemeral-storage``, is seen by nobody before it is passed.
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ from typing import TypeVar
 from imagenet_etl.storage.base import Stat, Storage
 
 _AT_ONCE = 32
+_PAGE = 1000
+"""Keys that one request lists."""
 _WORTH_A_LISTING = 8
-"""A listing tells of a thousand keys; below so many of a folder, asking for each is no slower."""
+"""Below so many keys of a folder, asking for each is no slower than a listing."""
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -20,22 +22,41 @@ Found = TypeVar("Found")
 def stats_of(storage: Storage, keys: Iterable[str]) -> dict[str, Stat]:
     """Return size and tag of those keys that exist.
 
-    In a bucket, folders of which many keys are asked for are listed. Nothing much may lie below
-    them beside those keys.
+    In a bucket, folders of which many keys are asked for are listed, as far as that is cheaper
+    than asking for each key.
     """
     if storage.on_disk:
         return _known((key, storage.stat(key)) for key in keys)
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
         folders[key.rpartition("/")[0]].append(key)
-    alone = [key for some in folders.values() if len(some) < _WORTH_A_LISTING for key in some]
-    found = _known(zip(alone, each(storage, storage.stat, alone), strict=True))
+    found: dict[str, Stat] = {}
+    alone: list[str] = []
     for folder, some in folders.items():
-        if len(some) >= _WORTH_A_LISTING:
-            wanted = set(some)
-            listed = storage.list(folder or ".")
-            found |= {key: stat for key, stat in listed if key in wanted}
-    return found
+        if len(some) < _WORTH_A_LISTING:
+            alone += some
+            continue
+        listed, beyond = _listed(storage, folder, some)
+        found |= listed
+        alone += beyond
+    return found | _known(zip(alone, each(storage, storage.stat, alone), strict=True))
+
+
+def _listed(
+    storage: Storage, folder: str, keys: Sequence[str]
+) -> tuple[dict[str, Stat], list[str]]:
+    """Return what a listing tells of a folder's keys, and the keys that it did not reach."""
+    wanted, last = set(keys), ""
+    found: dict[str, Stat] = {}
+    # It is given up where too much else lies between, as below a folder with a million files.
+    left = max(_PAGE, 2 * len(wanted))
+    for key, stat in storage.list(folder or "."):
+        if not left:
+            return found, [key for key in keys if key > last]
+        left, last = left - 1, key
+        if key in wanted:
+            found[key] = stat
+    return found, []
 
 
 def _known(pairs: Iterable[tuple[str, Stat | None]]) -> dict[str, Stat]:

@@ -10,6 +10,9 @@ from imagenet_etl.errors import ConfigError
 from imagenet_etl.storage.base import Storage
 from imagenet_etl.storage.local import LocalStorage
 
+_DIRECTORY_BUCKET = "--x-s3"
+"""How their names end: Amazon S3 User Guide, "Directory bucket naming rules"."""
+
 
 def open_storage(data_dir: str, s3: Callable[[], Any]) -> Storage:
     """Return the storage of a data folder.
@@ -19,9 +22,15 @@ def open_storage(data_dir: str, s3: Callable[[], Any]) -> Storage:
         s3: Makes a boto3 client of S3; called for a bucket alone.
 
     Raises:
-        ConfigError: It is another kind of URL.
+        ConfigError: It is another kind of URL, or a directory bucket.
     """
     if data_dir.startswith("s3://"):
+        if data_dir.split("/")[2].endswith(_DIRECTORY_BUCKET):
+            raise ConfigError(
+                f"data folder {data_dir!r} is in a directory bucket (S3 Express One Zone)",
+                expected="a general purpose bucket, which lists its keys in order",
+                remedy="Give a bucket whose name has no such ending",
+            )
         from imagenet_etl.storage.s3 import S3Storage  # noqa: PLC0415 - slow to import
 
         return S3Storage(s3(), data_dir)

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from imagenet_etl import files
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_uri import parse_s3_uri
-from imagenet_etl.errors import KeyExists, NotEnoughSpace
+from imagenet_etl.errors import CloudError, KeyExists, LeaseLost, NotEnoughSpace
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.s3_counts import Counted
 from imagenet_etl.storage.s3_object import S3Object, head_of, stat_of
@@ -75,15 +75,27 @@ class S3Storage:
         return stat_of(head_of(self._client, self._name(key), self.url))
 
     def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
-        """Yield every key below the prefix in sorted order."""
+        """Yield every key below the prefix in sorted order.
+
+        Raises:
+            CloudError: The server lists keys in no order.
+        """
         cut = len(self._prefix) + 1 if self._prefix else 0
         below = "/".join(part for part in (self._prefix, checked_prefix(prefix)) if part)
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=f"{below}/" if below else ""
         )
+        last = ""
         with typed_aws_errors("ListObjectsV2", self.url):
             for page in pages:
                 for item in page.get("Contents", ()):
+                    if item["Key"] <= last:
+                        raise CloudError(
+                            f"{self.url} lists {item['Key']} behind {last}",
+                            expected="keys in the order of their bytes",
+                            remedy="Use a general purpose bucket, not a directory bucket",
+                        )
+                    last = item["Key"]
                     yield item["Key"][cut:], Stat(item["Size"], tag_of(item["ETag"]))
 
     @contextmanager
@@ -161,15 +173,38 @@ class S3Storage:
         last = self.read(f"{source}/{mark}")
         if last is None:
             raise FileNotFoundError(f"{self.url}/{source}/{mark}")
-        if self.stat(f"{target}/{mark}") is not None or self.stat(target) is not None:
+        if self.stat(target) is not None:
             raise KeyExists(f"{self.url}/{target} exists already")
+
+        def still() -> None:
+            self._check_unpublished(source, target, mark)
+
+        still()
         self._trees.make_alike(
             f"{self._key(source)}/", self._below(source, mark),
-            f"{self._key(target)}/", self._below(target, mark),
+            f"{self._key(target)}/", self._below(target, mark), still,
         )  # fmt: skip
+        still()
         if not self.create(f"{target}/{mark}", last):
             raise KeyExists(f"{self.url}/{target} was published by another run meanwhile")
         self.delete(source)
+
+    def _check_unpublished(self, source: str, target: str, mark: str) -> None:
+        """Raise unless a tree still waits to be moved.
+
+        Whoever moves it gives the target its mark before removing anything of the source. So
+        while the target has none, and the source has its own, the source is whole.
+        """
+        # The source first: it may vanish between the two only after the target got its mark.
+        waits = self.stat(f"{source}/{mark}") is not None
+        if self.stat(f"{target}/{mark}") is not None:
+            raise KeyExists(f"{self.url}/{target} exists already")
+        if not waits:
+            raise LeaseLost(
+                f"{self.url}/{source} was moved or removed by another run meanwhile",
+                expected=f"{mark} in it",
+                remedy="Run again: it goes on from what is there",
+            )
 
     def _below(self, folder: str, mark: str) -> Iterator[tuple[str, Stat]]:
         """Yield what lies below a folder but its mark, by the names there."""

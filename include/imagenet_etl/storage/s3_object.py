@@ -114,7 +114,8 @@ class S3Object:
                 self._session.pace.note(answer.latency_s, answer.body_s, size)
                 self._reads.add(size)
                 return answer.data
-            self._signed = None
+            if self._signed is url:
+                self._signed = None
         for pause_s in (*_PAUSES_S, None):
             began = time.monotonic()
             reply = self._reply(offset, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from imagenet_etl.storage.s3_session import Session
@@ -73,11 +73,16 @@ class Placing:
         with self._guard:
             future = self._running.get(key)
         if future is not None:
-            future.exception()
+            wait([future])
+            self._note(key, future)
 
     def _is_done(self, key: str, done: Future[None]) -> None:
+        self._note(key, done)
+        self._room.release()
+
+    def _note(self, key: str, done: Future[None]) -> None:
+        """Keep what a write raised, once: who waits for it may be woken before it calls back."""
         with self._guard:
             if self._running.get(key) is done:
                 del self._running[key]
-            self._failure = self._failure or done.exception()
-        self._room.release()
+                self._failure = self._failure or done.exception()

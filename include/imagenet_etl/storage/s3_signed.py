@@ -6,9 +6,10 @@ image keeps its CPU for the images. ``http.client`` also writes no URL into a lo
 
 This way only spares: whatever comes out other than the bytes that were asked for, a refusal, a
 redirect, SlowDown, a cut or silent connection, is asked for again through boto3, whose answer
-counts, with its retries and this project's typed errors. Where boto3 was set up for a proxy, a
-client certificate or another signature, or if TLS or the signature is refused here, all is left to
-boto3. A certificate authority of one's own works by AWS_CA_BUNDLE, else by boto3 alone.
+counts, with its retries and this project's typed errors. All is left to boto3 where it was set up
+for a proxy, a client certificate or another signature, and, with a warning, at a host that refuses
+three URLs in a row, or TLS with them. A certificate authority of one's own works by AWS_CA_BUNDLE,
+else by boto3 alone.
 
 ``Range`` and ``If-Match`` are not among the signed headers, so one URL serves all reads of an
 object. Source: Amazon S3 API Reference, "Authenticating requests: using query parameters".
@@ -16,6 +17,7 @@ object. Source: Amazon S3 API Reference, "Authenticating requests: using query p
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import threading
@@ -23,14 +25,18 @@ import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 
+log = logging.getLogger(__name__)
+
 _VALID_S, _RENEWED_S = 900, 600
+_IDLE_S = 30
+"""Networks forget idle connections without telling, mostly after minutes."""
 _GIVE_UP_AFTER = 3
 _OK, _PARTIAL, _MISSING, _CHANGED, _BUSY = 200, 206, 404, 412, 429
 _SERVER_ERROR = 500
@@ -59,6 +65,13 @@ class Answer:
     body_s: float
 
 
+class _Idle(NamedTuple):
+    """A connection that waits for its next request, and since when."""
+
+    connection: HTTPConnection
+    since: float
+
+
 class SignedGets:
     """Makes such GETs for a boto3 client.
 
@@ -70,8 +83,8 @@ class SignedGets:
         self._client = client
         config = client.meta.config
         self._timeouts_s = config.connect_timeout, config.read_timeout
-        self._idle: defaultdict[str, deque[HTTPConnection]] = defaultdict(deque)
-        self._refusals = 0
+        self._idle: defaultdict[str, deque[_Idle]] = defaultdict(deque)
+        self._refused: defaultdict[str, set[SignedUrl]] = defaultdict(set)
         self._guard = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._is_usable = (
@@ -95,52 +108,98 @@ class SignedGets:
         except (BotoCoreError, ClientError):
             return None  # a request through boto3 says what is wrong
         url = urlsplit(text)
+        if self._is_given_up(url.netloc):
+            return None
         good_until = time.monotonic() + _RENEWED_S
         return SignedUrl(url.scheme, url.netloc, f"{url.path}?{url.query}", tag, good_until)
 
     def get(self, url: SignedUrl, offset: int, size: int) -> Answer | None:
         """Return ``size`` bytes from ``offset``, None for the caller to ask through boto3."""
-        headers = {"Range": f"bytes={offset}-{offset + size - 1}", "If-Match": url.tag}
-        while self._is_usable:
-            connection = self._idle_connection(url)
+        while self._is_usable and not self._is_given_up(url.host):
+            connection = self._idle_connection(url.host)
             is_new = connection is None
             try:
                 connection = connection or self._connected(url)
-                began = time.monotonic()
-                connection.request("GET", url.target, headers=headers)
-                reply = connection.getresponse()
-                answered = time.monotonic()
-                if not self._is_right(reply, size, url.tag):
-                    connection.close()
-                    return None
-                data = reply.read()
-            except ssl.SSLError:
-                self._is_usable = False
+            except ssl.SSLError as error:
+                self._note_refusal(url, error.reason or type(error).__name__)
+                return None
+            except OSError:
+                return None
+            try:
+                return self._answer(connection, url, offset, size)
+            except TimeoutError:
+                # Where one went silent the others may have: each would cost as long.
+                self._close_idle(url.host)
+                return None
             except (OSError, HTTPException):
                 if is_new:
                     return None
                 # The server had closed it while it was idle: the next one, or a new one.
-            else:
-                self._idle[url.host].append(connection)
-                return Answer(data, answered - began, time.monotonic() - answered)
         return None
 
-    def _is_right(self, reply: HTTPResponse, size: int, tag: str) -> bool:
+    def _answer(
+        self, connection: HTTPConnection, url: SignedUrl, offset: int, size: int
+    ) -> Answer | None:
+        headers = {"Range": f"bytes={offset}-{offset + size - 1}", "If-Match": url.tag}
+        answer = None
+        try:
+            began = time.monotonic()
+            connection.request("GET", url.target, headers=headers)
+            reply = connection.getresponse()
+            answered = time.monotonic()
+            if self._is_right(reply, size, url):
+                data = reply.read()
+                answer = Answer(data, answered - began, time.monotonic() - answered)
+        finally:
+            if answer is None:
+                connection.close()
+        if answer is not None and connection.sock is not None:  # else the server wants it closed
+            self._idle[url.host].append(_Idle(connection, time.monotonic()))
+        return answer
+
+    def _is_right(self, reply: HTTPResponse, size: int, url: SignedUrl) -> bool:
         # rclone answers a range with 200; its length tells that it is one.
         if reply.status in (_OK, _PARTIAL):
-            self._refusals = 0
-            return reply.length == size and reply.getheader("ETag") == tag
+            if self._refused[url.host]:
+                self._refused[url.host].clear()
+            return reply.length == size and reply.getheader("ETag") == url.tag
         if reply.status < _SERVER_ERROR and reply.status not in (_MISSING, _CHANGED, _BUSY):
-            with self._guard:
-                self._refusals += 1
-                self._is_usable = self._is_usable and self._refusals < _GIVE_UP_AFTER
+            self._note_refusal(url, f"status {reply.status}")
         return False
 
-    def _idle_connection(self, url: SignedUrl) -> HTTPConnection | None:
+    def _is_given_up(self, host: str) -> bool:
+        return len(self._refused[host]) >= _GIVE_UP_AFTER
+
+    def _note_refusal(self, url: SignedUrl, why: str) -> None:
+        """Count the URLs that a host refuses: one that has expired is refused many times."""
+        with self._guard:
+            if self._is_given_up(url.host):
+                return
+            self._refused[url.host].add(url)
+            if self._is_given_up(url.host):
+                log.warning(
+                    "%s refuses presigned URLs (%s): boto3 reads there, with more CPU time",
+                    url.host, why,
+                )  # fmt: skip
+
+    def _idle_connection(self, host: str) -> HTTPConnection | None:
         try:
-            return self._idle[url.host].pop()
+            last = self._idle[host].pop()
         except IndexError:
             return None
+        if time.monotonic() - last.since < _IDLE_S:
+            return last.connection
+        last.connection.close()
+        self._close_idle(host)  # they have been idle for longer still
+        return None
+
+    def _close_idle(self, host: str) -> None:
+        idle = self._idle[host]
+        while True:
+            try:
+                idle.pop().connection.close()
+            except IndexError:
+                return
 
     def _connected(self, url: SignedUrl) -> HTTPConnection:
         connect_s, read_s = self._timeouts_s

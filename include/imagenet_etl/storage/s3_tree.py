@@ -1,7 +1,6 @@
 """Whole trees inside a bucket: copied, gone on with after a crash, and removed.
 
-Sources: Amazon S3 API Reference, CopyObject (objects up to 5 GB), UploadPartCopy and DeleteObjects
-(up to 1,000 keys).
+Source: Amazon S3 API Reference, CopyObject and DeleteObjects (up to 1,000 keys).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -18,11 +16,12 @@ from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.errors import CloudError, CloudUnavailable
 from imagenet_etl.storage.base import Stat
 from imagenet_etl.storage.s3_object import head_of
+from imagenet_etl.storage.s3_part_copy import PartCopy, copying
 from imagenet_etl.storage.s3_session import Session
 from imagenet_etl.storage.s3_writing import Name, Writer, writer_of
 
-COPY_IN_PARTS_ABOVE = 5 << 30
-COPY_PART_BYTES = 512 << 20
+COPY_IN_PARTS_ABOVE = 256 << 20
+"""S3 copies more than that at once too, but may take longer than a request waits for its answer."""
 _WORTH_ASKING = 8 << 20
 """Whether a larger object is a copy already is asked by two HEADs; a smaller one is copied."""
 _BATCH = 1000
@@ -41,7 +40,7 @@ class Trees:
 
     Args:
         session: The way to S3.
-        writer: Copies what is too large for one request.
+        writer: Joins the parts of what is too large for one request.
         bucket: The bucket's name.
         url: What errors call the place.
     """
@@ -51,33 +50,58 @@ class Trees:
         self._client = session.client
         self._bucket = bucket
 
-    def make_alike(self, source: str, wanted: Listing, target: str, there: Listing) -> None:
+    def make_alike(
+        self, source: str, wanted: Listing, target: str, there: Listing, still: Callable[[], None]
+    ) -> None:
         """Copy what the target lacks, and remove what it should not have.
 
-        Memory does not grow with the tree: both listings are read side by side.
+        Both listings are read side by side: memory grows with what is to be removed and with the
+        copies in parts, not with the tree.
 
         Args:
             source: Prefix of what is copied, with a slash at its end.
             wanted: What of it is copied.
             target: Prefix of the copies.
             there: What an earlier try has left at the target.
+            still: Raises if another run has published or removed either tree. It is asked when
+                ``wanted`` is at its end: only then is that listing known to be of a whole tree,
+                and what it lacks may be removed from the target.
         """
+        in_parts: list[PartCopy] = []
 
         def steps() -> Iterator[Callable[[], None]]:
             strays: list[str] = []
             for name, stat, copy in side_by_side(wanted, there):
                 if stat is None:
                     strays.append(target + name)
-                elif stat != copy:
+                elif stat == copy:
+                    continue
+                elif stat.size <= COPY_IN_PARTS_ABOVE:
                     yield partial(self._copy_unless_there, source + name, stat, target + name, copy)
+                elif not self._is_copied(source + name, stat, target + name, copy):
+                    in_parts.append(self._part_copy(source + name, stat, target + name))
+                    yield from in_parts[-1].begin()
             for batch in _batches(iter(strays)):
+                still()
                 yield partial(self._delete_batch, batch)
 
-        self._session.each(steps(), lambda step: step())
+        try:
+            self._session.each(steps(), lambda step: step())
+        except BaseException:
+            for copy in in_parts:
+                copy.abort()
+            raise
+
+    def _part_copy(self, key: str, stat: Stat, to: str) -> PartCopy:
+        return PartCopy(self._client, self._writer, self._name(key), stat, self._name(to))
 
     def _copy_unless_there(self, key: str, stat: Stat, to: str, there: Stat | None) -> None:
-        if not self._is_copied(key, stat, to, there):
-            self._copy(key, stat, to)
+        if self._is_copied(key, stat, to, there):
+            return
+        with copying("CopyObject", self._name(key)):
+            self._client.copy_object(
+                **self._name(to), CopySource=self._name(key), CopySourceIfMatch=stat.tag
+            )
 
     def _is_copied(self, key: str, stat: Stat, to: str, there: Stat | None) -> bool:
         """Tell whether an object of another ETag is a copy: parts and encryption change ETags."""
@@ -88,29 +112,6 @@ class Trees:
 
     def _name(self, key: str) -> Name:
         return {"Bucket": self._bucket, "Key": key}
-
-    def _copy(self, key: str, stat: Stat, to: str) -> None:
-        if stat.size <= COPY_IN_PARTS_ABOVE:
-            with typed_aws_errors("CopyObject", self._url):
-                self._client.copy_object(**self._name(to), CopySource=self._name(key))
-            return
-        head = head_of(self._client, self._name(key), self._url)
-        if head is None:
-            raise CloudUnavailable(
-                f"s3://{self._bucket}/{key} vanished while it was copied",
-                remedy="Run again; is another run removing it?",
-            )
-        with self._writer.multipart(self._name(to), {"Metadata": head["Metadata"]}) as upload:
-            parts: dict[int, dict[str, Any]] = {}
-            for number, start in enumerate(range(0, stat.size, COPY_PART_BYTES), 1):
-                last = min(start + COPY_PART_BYTES, stat.size) - 1
-                with typed_aws_errors("UploadPartCopy", self._url):
-                    reply = self._client.upload_part_copy(
-                        **upload, PartNumber=number, CopySource=self._name(key),
-                        CopySourceIfMatch=stat.tag, CopySourceRange=f"bytes={start}-{last}",
-                    )  # fmt: skip
-                parts[number] = {"PartNumber": number, "ETag": reply["CopyPartResult"]["ETag"]}
-            self._writer.complete(upload, parts, {}, head["Metadata"])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; missing ones are no error.

@@ -29,7 +29,7 @@ from imagenet_etl.aws.s3_upload import MISMATCH, Bodies
 from imagenet_etl.errors import CloudUnavailable, EtlError
 from imagenet_etl.files import hash_file
 from imagenet_etl.storage.s3_object import head_of
-from imagenet_etl.storage.s3_session import CONFLICT, TAKEN, Session, code_of
+from imagenet_etl.storage.s3_session import CONFLICT, MISSING, TAKEN, Session, code_of
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _GONE = {"404", "NoSuchUpload"}
 _AGAIN = {*CONFLICT, *MISMATCH}
 _ABSENT = {"IfNoneMatch": "*"}
 # A key that is to have some ETag and does not exist gives 404, and so does a bucket.
-_UNMET = {*TAKEN, "404", "NoSuchKey"}
+_UNMET = TAKEN | MISSING
 
 Name = dict[str, str]
 """Bucket and key, as boto3 wants them."""
@@ -151,7 +151,7 @@ class Writer:
         file = LocalFile(name["Key"], path, path.stat().st_size, "")
         writer = new_writer()
         begin = {"Metadata": writer, "ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-        with self.multipart(name, begin) as upload:
+        with self._multipart(name, begin) as upload:
             digests = Digests()
             parts: dict[int, dict[str, Any]] = {}
 
@@ -181,21 +181,26 @@ class Writer:
         raise self._is_damaged(upload)
 
     @contextmanager
-    def multipart(self, name: Name, begin: dict[str, Any]) -> Iterator[Name]:
+    def _multipart(self, name: Name, begin: dict[str, Any]) -> Iterator[Name]:
         """Begin an upload in parts, and abort it if the block fails: parts cost until then.
 
         What a killed process leaves is aborted by the bucket's lifecycle rule alone.
         """
-        with typed_aws_errors("CreateMultipartUpload", self._url):
-            reply = self._client.create_multipart_upload(**name, **begin)
-        upload = {**name, "UploadId": reply["UploadId"]}
+        upload = self.begin(name, begin)
         try:
             yield upload
         except BaseException:
-            self._abort(upload)
+            self.abort(upload)
             raise
 
-    def _abort(self, upload: Name) -> None:
+    def begin(self, name: Name, begin: dict[str, Any]) -> Name:
+        """Begin an upload in parts, which the caller completes or aborts; return its name."""
+        with typed_aws_errors("CreateMultipartUpload", self._url):
+            reply = self._client.create_multipart_upload(**name, **begin)
+        return {**name, "UploadId": reply["UploadId"]}
+
+    def abort(self, upload: Name) -> None:
+        """Remove the parts of an upload; if that fails, the log says so."""
         try:
             with typed_aws_errors("AbortMultipartUpload", self._url, passing=_GONE):
                 self._client.abort_multipart_upload(**upload)
@@ -218,7 +223,7 @@ class Writer:
             if self._wrote(name, writer):
                 return True
             if code_of(error) in TAKEN:
-                self._abort(upload)
+                self.abort(upload)
                 return False
             raise self._is_busy(name) from error
         return True

@@ -31,18 +31,20 @@ class Api:
     def health(self) -> dict[str, str]:
         """Return the state of each component, nothing when the API server is away."""
         try:
-            reply = self._http.get("/api/v2/monitor/health").json()
-        except (httpx.TransportError, ValueError):
+            reply = self._http.get("/api/v2/monitor/health").raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
             return {}
         return {name: part["status"] for name, part in reply.items() if part["status"]}
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         deadline = time.monotonic() + self._patience_s
+        may_log_in = True
         while True:
             try:
                 reply = self._http.request(method, f"/api/v2/{path}", json=body)
-                if reply.status_code == httpx.codes.UNAUTHORIZED:
+                if reply.status_code == httpx.codes.UNAUTHORIZED and may_log_in:
                     self._log_in()
+                    may_log_in = False  # a new token that is refused as well is an answer
                     continue
             except httpx.TransportError:
                 # A POST that was lost on the way would be lost: nothing here posts during restarts.

@@ -34,7 +34,7 @@ class PackTask:
 
 
 def begin_packing(cluster: Cluster, conf: dict[str, Any]) -> tuple[Run, list[PackTask]]:
-    """Start a run; return it in the middle of ``pack``, with a task at work on every worker.
+    """Start a run; return it in the middle of ``pack``, with every worker full of its tasks.
 
     Raises:
         ClusterError: It does not come so far.
@@ -47,8 +47,8 @@ def begin_packing(cluster: Cluster, conf: dict[str, Any]) -> tuple[Run, list[Pac
         if len(finished(data)) < _FINISHED_FIRST:
             return False
         tasks[:] = pack_tasks(cluster, run)
-        at_work = {task.worker for task in tasks if len(task.packers) > 1}
-        return at_work == set(cluster.workers)
+        at_work = [task.worker for task in tasks if len(task.packers) > 1]
+        return sorted(at_work) == sorted(cluster.workers * cluster.concurrency)
 
     wait_until("pack is under way on all workers", is_under_way, _UNDER_WAY_S)
     return run, tasks

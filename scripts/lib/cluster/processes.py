@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from cluster.keeper import die_with_parent
 
 PACKER = "imagenet_etl.pack_worker"
 _CLONE_NEWUTS = 0x04000000
+_LOWEST_PORT = 10_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -57,19 +59,30 @@ def start(how: Start) -> subprocess.Popen[bytes]:
         if how.host:
             take_host_name(how.host)
 
-    # Everything the named user may read: neither root's groups nor its folder.
-    as_user = {"user": how.user, "group": how.user, "extra_groups": []} if how.user else {}
     with how.log.open("ab") as log:
         process = subprocess.Popen(
             [str(word) for word in how.command], env=how.env, cwd=how.log.parent,
             stdin=subprocess.PIPE if how.stdin else subprocess.DEVNULL, stdout=log, stderr=log,
-            process_group=0, **as_user,
+            process_group=0,
+            user=how.user, group=how.user, extra_groups=[] if how.user else None,
             preexec_fn=in_child,  # noqa: PLW1509 - nothing here has threads
         )  # fmt: skip
     if process.stdin is not None:
         with process.stdin as pipe:
             pipe.write(how.stdin.encode())
     return process
+
+
+def end_of(process: subprocess.Popen[bytes], what: str, timeout_s: float) -> int:
+    """Wait until a process has ended; return its exit code.
+
+    Raises:
+        ClusterError: It takes too long.
+    """
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(f"{what}: not within {timeout_s:.0f} s") from error
 
 
 def take_host_name(name: str) -> bool:
@@ -81,10 +94,18 @@ def take_host_name(name: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback that nobody listens on.
+
+    It is bound only later, and again after a restart. So it is none that the kernel gives to
+    connections and to those who ask for any port, as long as there are others: ip(7).
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    others = range(_LOWEST_PORT, first)
+    for port in [*random.sample(others, min(len(others), 100)), 0]:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise ClusterError("no port of the loopback is free")
 
 
 def wait_until(what: str, is_so: Callable[[], object], timeout_s: float) -> None:

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster.processes import ClusterError, Start, start
+from cluster.processes import ClusterError, Start, end_of, start
 from cluster.settings import COMPOSE, ROOT, SETTINGS, environment, new_secrets
 
 DAG = "ilsvrc2012"
 VERSION = "v1"
+_REFERENCE_S = 300.0
 ARCHIVES = {
     "train": "ILSVRC2012_img_train.tar",
     "val": "ILSVRC2012_img_val.tar",
@@ -22,10 +23,16 @@ ARCHIVES = {
 
 
 def build_archives(folder: Path, classes: int = 20, train: int = 150) -> None:
-    """Build sample archives of generated images: the same ones everywhere."""
+    """Build sample archives of generated images: the same ones everywhere.
+
+    Raises:
+        ClusterError: They could not be built.
+    """
     command = [sys.executable, "-m", "imagenet_etl", "sample", DAG, "--out", str(folder),
                "--classes", str(classes), "--train", str(train), "--val", "5"]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        raise ClusterError(f"{' '.join(command)} failed:\n{made.stderr}")
 
 
 def conf_of(archives: Path, data: Path, **values: Any) -> dict[str, Any]:
@@ -75,7 +82,7 @@ class Reference:
                     "AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}  # fmt: skip
         env = environment([COMPOSE, SETTINGS], values) | database
         script = Path(__file__).parent / "run_by_dag_test.py"
-        command = [sys.executable, script, DAG, json.dumps(conf)]
+        command: list[str | Path] = [sys.executable, script, DAG, json.dumps(conf)]
         self._process = start(Start(command, self._log, env))
 
     def wait(self) -> None:
@@ -84,6 +91,5 @@ class Reference:
         Raises:
             ClusterError: It failed.
         """
-        if self._process.wait(600):
-            tail = "\n".join(self._log.read_text().splitlines()[-40:])
-            raise ClusterError(f"dag.test() failed:\n{tail}")
+        if end_of(self._process, "dag.test()", _REFERENCE_S):
+            raise ClusterError(f"dag.test() failed ({self._log})")

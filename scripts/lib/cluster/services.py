@@ -10,7 +10,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from cluster.processes import ClusterError, Start, free_port, start, wait_until
+from cluster.processes import ClusterError, Start, end_of, free_port, start, wait_until
 
 _UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Nothing in this database outlives the cluster."""
@@ -55,14 +55,14 @@ def start_postgres(folder: Path, logs: Path) -> str:
     options = ["--auth=scram-sha-256", f"--pwfile={given}", "--username=airflow", "--no-sync",
                "--encoding=UTF8"]  # fmt: skip
     made = start(Start([programs / "initdb", "-D", folder / "data", *options], log, env, user))
-    if made.wait(120):
-        raise ClusterError(f"initdb failed:\n{log.read_text()}")
+    if end_of(made, "initdb", 120):
+        raise ClusterError(f"initdb failed ({log})")
     settings = _UNSAFE | {"port": str(port), "listen_addresses": "127.0.0.1",
                           "unix_socket_directories": "", "max_connections": "200"}  # fmt: skip
     words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     start(Start([programs / "postgres", "-D", folder / "data", *words], log, env, user,
                 at_end=signal.SIGQUIT))  # fmt: skip
-    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    ready: list[str | Path] = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
     wait_until(f"Postgres is ready ({log})", lambda: not subprocess.run(ready).returncode, 60)
     return f"airflow:{password}@127.0.0.1:{port}/postgres"
 

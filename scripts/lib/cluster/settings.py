@@ -44,13 +44,14 @@ def read_env(file: Path, values: dict[str, str]) -> dict[str, str]:
 def environment(files: list[Path], values: dict[str, str]) -> dict[str, str]:
     """Return a whole environment: the caller's, without its Airflow, and what the files say.
 
-    Connections and Variables pass, since that is how a bucket's credentials are given.
+    Connections and Variables pass, since that is how a bucket's credentials are given. The caller's
+    ``IMAGENET_*`` do not: queues of other names would leave every task without a worker.
     """
     passing = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
     caller = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("AIRFLOW") or name.startswith(passing)
+        if not name.startswith(("AIRFLOW", "IMAGENET_")) or name.startswith(passing)
     }
     for file in files:
         caller |= read_env(file, values)

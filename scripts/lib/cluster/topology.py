@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cluster.api import Api
@@ -15,6 +14,7 @@ from cluster.processes import (
     ClusterError,
     Start,
     below,
+    end_of,
     free_port,
     group_of,
     leads_a_group,
@@ -25,7 +25,6 @@ from cluster.processes import (
 from cluster.services import start_postgres, start_redis
 from cluster.settings import COMPOSE, IMPATIENT, ROOT, SETTINGS, environment, new_secrets
 
-Say = Callable[[str], None]
 POOLS = ROOT / "scripts/lib/pools.json"
 AIRFLOW = [sys.executable, "-m", "airflow"]
 QUEUES = "network,cpu"
@@ -34,7 +33,6 @@ _OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs
 """Logs are read from the folder that all have in common: no component serves them on a port."""
 
 _START_S = 180.0
-_TAIL, _WIDTH = 30, 240
 
 
 class Cluster:
@@ -56,7 +54,7 @@ class Cluster:
         self.data = data
         self.logs = folder / "logs"
         self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._files = [COMPOSE, SETTINGS, *([IMPATIENT] if impatient else [])]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._said_before: dict[str, int] = {}
@@ -94,11 +92,11 @@ class Cluster:
         """Run a command to its end.
 
         Raises:
-            ClusterError: It failed.
+            ClusterError: It failed, or takes too long.
         """
         process = start(Start(command, self.logs / f"{name}.log", self._env))
-        if process.wait(_START_S):
-            raise ClusterError(f"{' '.join(command)} failed:\n{self.tail(name)}")
+        if end_of(process, name, _START_S):
+            raise ClusterError(f"{' '.join(command)} failed ({name}.log)")
 
     def start_one(self, name: str) -> None:
         """Start a component or a worker."""
@@ -109,7 +107,7 @@ class Cluster:
         else:
             scratch = self.folder / name
             scratch.mkdir(exist_ok=True)
-            options = ["--queues", QUEUES, "--concurrency", str(self._concurrency),
+            options = ["--queues", QUEUES, "--concurrency", str(self.concurrency),
                        "--celery-hostname", name, "--skip-serve-logs"]  # fmt: skip
             how = Start([*AIRFLOW, "celery", "worker", *options], log,
                         self._env | {"TMPDIR": str(scratch)}, host=name)  # fmt: skip
@@ -162,15 +160,10 @@ class Cluster:
         """Return whether a worker takes tasks."""
         return f"{name} ready" in self.said(name)
 
-    def tail(self, name: str) -> str:
-        """Return the last lines of a log."""
-        lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()
-        return "\n".join([f"--- {name}.log", *(line[:_WIDTH] for line in lines[-_TAIL:])])
-
     def _is_healthy(self) -> bool:
         for name, process in self._processes.items():
             if process.poll() is not None:
-                raise ClusterError(f"{name} ended with {process.returncode}:\n{self.tail(name)}")
+                raise ClusterError(f"{name} ended with {process.returncode} ({name}.log)")
         health = self.api.health()
         parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
         return all(health.get(part) == "healthy" for part in parts) and all(
@@ -183,11 +176,5 @@ class Cluster:
         In that file one task has a machine to itself.
         """
         for name, pool in json.loads(POOLS.read_text()).items():
-            slots = len(self.workers) * self._concurrency if name == "cpu" else pool["slots"]
+            slots = len(self.workers) * self.concurrency if name == "cpu" else pool["slots"]
             self.api.post("pools", pool | {"name": name, "slots": slots})
-
-
-def say(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.s3 import models as moto_models
 from tests.support.builds import tiny_build
+from tests.support.downloads import append
 from tests.support.fault_proxy import fault_proxy
 from tests.support.moto_server import MotoServer
 from tests.support.recorded_calls import (
@@ -38,10 +40,14 @@ from imagenet_etl.aws.s3_restore import read_backed_up, restore_version
 from imagenet_etl.aws.s3_upload import Sending
 from imagenet_etl.aws.user_data import Consumer, Producer
 from imagenet_etl.build import Build
+from imagenet_etl.download import bucket_copy, part_object
+from imagenet_etl.download.journal import RemoteFile
+from imagenet_etl.download.part_object import PartObject
 from imagenet_etl.errors import AccessDenied
 from imagenet_etl.pipeline import receipts_up_to
 from imagenet_etl.pruning import prune_versions
 from imagenet_etl.stage import Place
+from imagenet_etl.storage import Storage
 
 PUBLISHED = tags.DatasetTags("tiny_imagenet", "v1", "ab" * 32, "datasets/tiny_imagenet/v1")
 ZONE = "us-east-1a"
@@ -162,7 +168,22 @@ def test_a_data_folder_in_a_bucket(
         with pytest.raises(AccessDenied):
             storage.publish("d/refused", staged(storage, b"3" * 2000))
         storage.delete("e")
+        relay_in_two_goes(storage, proxy.client("s3"), monkeypatch)
     check(recorded, "data_folder")
+
+
+def relay_in_two_goes(storage: Storage, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go on with a relayed archive in another process, and give it its name part by part."""
+    monkeypatch.setattr(moto_models, "S3_UPLOAD_PART_MIN_SIZE", 1)
+    monkeypatch.setattr(part_object, "LEAST_PART", 1000)
+    monkeypatch.setattr(bucket_copy, "AT_ONCE_BYTES", 1000)
+    with PartObject(storage, client, "archive", lambda: None) as part:
+        part.start(RemoteFile("u", '"1"', 2000))
+        append(part, b"4" * 1000)
+    with PartObject(storage, client, "archive", lambda: None) as part:
+        assert part.proven_bytes == 1000
+        append(part, b"4" * 1000)
+        part.publish(part.digests()["sha256"])
 
 
 def test_every_statement_has_a_name_and_a_resource_or_looks_only() -> None:

@@ -12,7 +12,7 @@ from tests.support.archives import build_of, run_stages, tiny_zip
 from tests.support.moto_server import MotoServer
 from tests.unit.aws.conftest import version_folder, with_settings
 
-from imagenet_etl.aws import s3_send
+from imagenet_etl.aws import s3_backup, s3_send
 from imagenet_etl.aws.s3_backup import back_up_to_s3
 from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.aws.s3_marks import read_marks
@@ -90,6 +90,25 @@ def test_every_file_is_uploaded_with_its_digest(on_each: Build, s3: MotoServer) 
         head = s3.client("s3").head_object(Bucket="backups", Key=PREFIX + name)
         digest = hash_file(version_folder(on_each) / name, "sha256")["sha256"]
         assert {k.lower(): v for k, v in head["Metadata"].items()} == {"sha256": digest}
+
+
+@pytest.mark.parametrize(("schema", "is_counted"), [(1, True), (2, False)])
+def test_a_go_that_fails_at_its_end_leaves_its_count_to_the_next(
+    build: Build, monkeypatch: pytest.MonkeyPatch, schema: int, is_counted: bool
+) -> None:
+    def unavailable(*_: object) -> dict[str, str]:
+        raise CloudUnavailable("the marks")
+
+    sliced = replace(build, slice_s=3600.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(s3_backup, "_marks", unavailable)
+        patch.setattr(s3_backup, "_SENT_SCHEMA", schema)
+        with pytest.raises(CloudUnavailable, match="the marks"):
+            run_stage(sliced, "back_up_to_s3")
+    receipt = run_stage(sliced, "back_up_to_s3").receipt
+    files = receipt.counts["files"]
+    told = (receipt.facts["uploaded"], receipt.facts["skipped"])
+    assert told == ((files, 0) if is_counted else (0, files))
 
 
 def test_second_run_is_reused_and_uploads_nothing(on_each: Build, s3: MotoServer) -> None:

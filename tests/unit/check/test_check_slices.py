@@ -14,7 +14,7 @@ from imagenet_etl.check import Checked, Tree, check_tree, loose
 from imagenet_etl.check.run import Run
 from imagenet_etl.errors import Cancelled, DatasetDamaged, StillPending
 from imagenet_etl.manifest import parse_manifest
-from imagenet_etl.storage import LocalStorage
+from imagenet_etl.storage import LocalStorage, Stat
 from imagenet_etl.verify import verify_folder
 
 NOTES = "checked.json"
@@ -99,6 +99,35 @@ def test_a_loose_file_that_was_changed_since_is_read_again(goes: Goes, version: 
     image.write_bytes(image.read_bytes()[:-1] + b"x")
     with pytest.raises(DatasetDamaged, match=image.name):
         goes.all()
+
+
+class Asked(LocalStorage):
+    """Reads a folder as if it were a bucket's, and notes of which keys the state is asked."""
+
+    on_disk = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.keys: list[str] = []
+
+    def stat(self, key: str) -> Stat | None:
+        self.keys.append(key)
+        return super().stat(key)
+
+
+def test_in_a_bucket_no_request_is_spent_on_the_state_of_each_loose_file(
+    goes: Goes, version: Path, read: Counter[str]
+) -> None:
+    whole = verify_folder(version)
+    read.clear()
+    storage = Asked(version)
+    goes.tree = Tree(storage, ".")
+    result, count = goes.all()
+    assert count > 3
+    assert result == whole
+    assert set(read.values()) == {1}
+    assert "./records.parquet" in storage.keys
+    assert [key for key in storage.keys if key.endswith(".JPEG")] == []
 
 
 def test_a_file_that_was_lost_since_is_missed(goes: Goes, version: Path) -> None:

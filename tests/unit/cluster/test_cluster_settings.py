@@ -4,6 +4,7 @@ import string
 from pathlib import Path
 
 import pytest
+from cluster.processes import free_port
 from cluster.settings import COMPOSE, IMPATIENT, SETTINGS, environment, new_secrets, read_env
 from tests.unit.deployment.deployed import unknown_settings
 
@@ -47,9 +48,11 @@ def test_the_callers_airflow_stays_outside_but_its_connections_pass(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "{}")
+    monkeypatch.setenv("IMAGENET_QUEUE_CPU", "one that no worker serves")
     whole = environment([COMPOSE, SETTINGS], PLACES | new_secrets())
     assert whole["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     assert whole["AIRFLOW_CONN_AWS_DEFAULT"] == "{}"
+    assert [name for name in whole if name.startswith("IMAGENET_")] == []
 
 
 def test_a_line_that_is_no_setting_is_refused(tmp_path: Path) -> None:
@@ -57,3 +60,12 @@ def test_a_line_that_is_no_setting_is_refused(tmp_path: Path) -> None:
     file.write_text("A=1\nnonsense\n")
     with pytest.raises(ValueError, match="nonsense"):
         read_env(file, {})
+
+
+def test_a_port_is_none_that_the_kernel_gives_away_meanwhile() -> None:
+    """It is bound half a minute later, and again after a restart."""
+    ports = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    first, last = map(int, ports)
+    if first <= 10_000:
+        pytest.skip("the kernel gives away all of them")
+    assert not [port for port in (free_port() for _ in range(50)) if first <= port <= last]

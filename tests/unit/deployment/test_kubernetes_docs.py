@@ -153,6 +153,12 @@ def test_templates_run_as_the_images_user_in_the_container_that_airflow_means() 
         assert spec["securityContext"]["runAsNonRoot"] is True
 
 
+def test_celery_workers_start_no_more_processes_than_they_have_cores() -> None:
+    # Packing asks the limit, and without one takes the node's cores.
+    resources = load(KUBERNETES / "values-shared-folder.yaml")["workers"]["celery"]["resources"]
+    assert resources["limits"]["cpu"] == resources["requests"]["cpu"]
+
+
 def test_celery_workers_serve_the_same_queues_as_in_compose() -> None:
     queue = load(KUBERNETES / "values-shared-folder.yaml")["workers"]["celery"]["queue"]
     line = services()["worker"]["command"]

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from tests.support.moto_server import MotoServer
 from tests.support.storages import describe_new, keys, opened, staged
 
-from imagenet_etl.errors import ArchiveChanged, CloudNotFound, CloudUnavailable, NotEnoughSpace
+from imagenet_etl.errors import (
+    ArchiveChanged,
+    CloudError,
+    CloudNotFound,
+    CloudUnavailable,
+    ConfigError,
+    KeyExists,
+    LeaseLost,
+    NotEnoughSpace,
+)
 from imagenet_etl.storage import s3_writing
+from imagenet_etl.storage.opening import open_storage
 from imagenet_etl.storage.s3 import S3Storage
 
 pytestmark = pytest.mark.usefixtures("temporary_folder")
@@ -114,6 +125,56 @@ def test_a_tree_whose_mover_died_is_moved_again(bucket, moto):
     ]
 
 
+@pytest.mark.parametrize("moment", ["head_object", "list_objects_v2", "copy_object"])
+def test_a_tree_that_another_run_publishes_meanwhile_stays_whole(bucket, moto, moment):
+    names = ("a", "b", "manifest.json")
+    for name in names:
+        bucket.put(f"work/tree/{name}", name.encode())
+    late, asked = moto.client("s3"), []
+
+    def pause(**_: Any) -> None:  # the late run stands still here while another one publishes
+        asked.append(moment)
+        if len(asked) == 1:
+            bucket.publish_tree("work/tree", "datasets/v1", "manifest.json")
+
+    operation = "".join(word.capitalize() for word in moment.split("_"))
+    late.meta.events.register(f"before-call.s3.{operation}", pause)
+    with pytest.raises((KeyExists, CloudUnavailable)):
+        S3Storage(late, bucket.url).publish_tree("work/tree", "datasets/v1", "manifest.json")
+    assert asked
+    assert {key: bucket.read(key) for key in keys(bucket, ".")} == {
+        f"datasets/v1/{name}": name.encode() for name in names
+    }
+
+
+def test_a_tree_whose_source_another_run_removes_gets_no_mark(bucket, moto):
+    for name in ("a", "manifest.json"):
+        bucket.put(f"work/tree/{name}", b"")
+    bucket.put("datasets/v1/stray", b"")
+    late = moto.client("s3")
+    # Once all is listed and copied, before the strays go.
+    late.meta.events.register("after-call.s3.CopyObject", lambda **_: bucket.delete("work/tree"))
+    with pytest.raises(LeaseLost, match="work/tree was moved or removed"):
+        S3Storage(late, bucket.url).publish_tree("work/tree", "datasets/v1", "manifest.json")
+    assert bucket.stat("datasets/v1/manifest.json") is None
+
+
+def test_a_bucket_that_lists_in_no_order_is_refused(bucket, moto):
+    for name in ("a", "b"):
+        bucket.put(name, b"")
+    client = moto.client("s3")
+    client.meta.events.register(
+        "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed["Contents"].reverse()
+    )
+    with pytest.raises(CloudError, match=r"lists .*/a behind .*/b.*general purpose bucket"):
+        keys(S3Storage(client, bucket.url), ".")
+
+
+def test_a_directory_bucket_is_refused():
+    with pytest.raises(ConfigError, match="general purpose bucket"):
+        open_storage("s3://name--usw2-az1--x-s3/data", lambda: None)
+
+
 def test_the_mark_of_a_tree_appears_last(bucket, moto):
     for name in ("a.json", "b", "c"):  # the mark comes first in order
         bucket.put(f"work/tree/{name}", b"")
@@ -128,6 +189,30 @@ def test_the_mark_of_a_tree_appears_last(bucket, moto):
     )
     assert seen == [None, None]
     assert bucket.stat("datasets/v1/a.json") is not None
+
+
+class _LateFuture(Future[None]):
+    """Wakes who waits for it before it calls back, as all do, with time between."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.set_exception(error)
+        self.calls: list[Any] = []
+
+    def add_done_callback(self, fn: Any) -> None:
+        self.calls.append(fn)
+
+
+def test_a_failure_is_told_before_its_write_calls_back_and_once(bucket, monkeypatch):
+    late = _LateFuture(CloudUnavailable("lost"))
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket._session.pool(), "submit", lambda *_: late)
+        bucket.place("t/a", staged(bucket, b"x"))
+    with pytest.raises(CloudUnavailable, match="lost"):
+        bucket.flush("t")
+    for call in late.calls:
+        call(late)
+    bucket.flush("t")
 
 
 def test_a_missing_bucket_is_named(moto):

@@ -14,7 +14,7 @@ from tests.support.fault_proxy import fault_proxy
 from tests.support.storages import describe_new, keys, opened, staged
 
 from imagenet_etl.errors import CloudError, CloudUnavailable, KeyExists
-from imagenet_etl.storage import s3_placing, s3_tree, s3_writing
+from imagenet_etl.storage import s3_part_copy, s3_placing, s3_tree, s3_writing
 from imagenet_etl.storage.s3 import S3Storage
 
 pytestmark = pytest.mark.usefixtures("temporary_folder")
@@ -164,14 +164,50 @@ def test_a_large_placed_file_is_stored_from_its_file(bucket, monkeypatch, above)
     assert bucket.read("t/a") == b"more than ten bytes"
 
 
-def test_what_is_too_large_for_one_copy_is_copied_in_parts(bucket, proxy, monkeypatch):
+@pytest.fixture
+def small_parts(monkeypatch):
     monkeypatch.setattr(s3_tree, "COPY_IN_PARTS_ABOVE", _PART)
-    monkeypatch.setattr(s3_tree, "COPY_PART_BYTES", _PART)
+    monkeypatch.setattr(s3_part_copy, "COPY_PART_BYTES", _PART)
+
+
+def test_what_is_large_is_copied_in_parts_side_by_side(bucket, moto, small_parts):
     bucket.publish("w/a", staged(bucket, _LARGE))
     bucket.put("w/mark", b"")
-    bucket.publish_tree("w", "d", "mark")
-    assert proxy.calls.count("UploadPart") == 6, "three to write it, three to copy it"
+    client, line = moto.client("s3"), threading.Barrier(3)
+    copy = client.upload_part_copy
+
+    def meet(**request: Any) -> Any:
+        line.wait(10)
+        return copy(**request)
+
+    client.upload_part_copy = meet
+    S3Storage(client, bucket.url).publish_tree("w", "d", "mark")
     assert bucket.read("d/a") == _LARGE
+    assert keys(bucket, ".") == ["d/a", "d/mark"]
+
+
+def test_a_copy_in_parts_that_fails_leaves_none(bucket, proxy, small_parts):
+    bucket.publish("w/a", staged(bucket, _LARGE))
+    bucket.put("w/mark", b"")
+    proxy.answer("UploadPart", status=403, code="AccessDenied", skip=1)
+    with pytest.raises(CloudError, match="UploadPartCopy"):
+        bucket.publish_tree("w", "d", "mark")
+    assert uploads(bucket) == []
+    assert keys(bucket, ".") == ["w/a", "w/mark"]
+
+
+def test_a_file_that_is_replaced_after_it_was_listed_is_not_copied(bucket, proxy):
+    bucket.put("w/a", b"listed")
+    bucket.put("w/mark", b"")
+    asked: list[str] = []
+    bucket._client.meta.events.register(
+        "provide-client-params.s3.CopyObject",
+        lambda params, **_: asked.append(params["CopySourceIfMatch"]),
+    )
+    proxy.answer("CopyObject", status=412, code="PreconditionFailed")  # moto knows no such header
+    with pytest.raises(CloudUnavailable, match="w/a vanished or was replaced"):
+        bucket.publish_tree("w", "d", "mark")
+    assert asked == [bucket.stat("w/a").tag]
 
 
 def test_a_copy_of_another_etag_is_known_by_who_wrote_it(bucket, proxy, monkeypatch):
