@@ -11,7 +11,14 @@ from imagenet_etl.check import Checked, Tree, check_tree
 from imagenet_etl.class_filter import FILTER_SETTINGS
 from imagenet_etl.errors import DatasetDamaged, KeyExists, VersionConflict
 from imagenet_etl.files import typed_os_errors
-from imagenet_etl.manifest import MANIFEST, Manifest, ManifestFile, parse_manifest, read_manifest, version_of
+from imagenet_etl.manifest import (
+    MANIFEST,
+    Manifest,
+    ManifestFile,
+    parse_manifest,
+    read_manifest,
+    version_of,
+)
 from imagenet_etl.plan import PLAN_SETTINGS
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.lmdb import MEAN

@@ -39,7 +39,8 @@ if [ "$(cat .venv/.installed 2>/dev/null)" != "$lock_digest" ]; then
     flock 9
     if [ "$(cat .venv/.installed 2>/dev/null)" != "$lock_digest" ]; then
       echo "setting up .venv" >&2
-      make_venv && echo "$lock_digest" >.venv/.installed || die "the environment could not be set up"
+      make_venv || die "the environment could not be set up"
+      echo "$lock_digest" >.venv/.installed
     fi
   ) 9>.venv.lock
 fi
