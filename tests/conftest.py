@@ -1,5 +1,6 @@
 """Fixtures for all tests. Airflow is pointed at a throw-away home before anything imports it."""
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from botocore.loaders import JSONFileLoader
 from tests.support.moto_server import MotoServer, moto_server
 from tests.support.recorded_calls import record_session_calls
 
@@ -24,6 +26,9 @@ os.environ |= {
 }
 # moto would make 1,300 images with their snapshots anew for each test that asks EC2 anything.
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+# Each new session would parse the models of the services anew, a quarter of a second for EC2's.
+_parsed = functools.cache(JSONFileLoader().load_file)
+JSONFileLoader.load_file = lambda _self, path: _parsed(path)
 # Nothing on the developer's machine may lend a test its AWS account.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]

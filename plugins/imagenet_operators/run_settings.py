@@ -145,13 +145,20 @@ def site_value(params: dict[str, Any], name: str) -> str:
 
 
 class AwsClients:
-    """boto3 clients from an Airflow connection, made when they are first asked for."""
+    """boto3 clients from an Airflow connection, each made when it is first asked for."""
 
     def __init__(self, aws_conn_id: str) -> None:
         self._aws_conn_id = aws_conn_id
+        self._made: dict[tuple[str, str | None], Any] = {}
 
     def __call__(self, service: str, region_name: str | None = None) -> Any:
         """Return the client of a service; without a region, in that of the connection."""
+        key = service, region_name
+        if key not in self._made:  # each costs a third of a second
+            self._made[key] = self._new(service, region_name)
+        return self._made[key]
+
+    def _new(self, service: str, region_name: str | None) -> Any:
         # The provider takes a second to import; DAG files must not pay for it.
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
