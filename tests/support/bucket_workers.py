@@ -39,6 +39,8 @@ for step in steps:
             run_stage(build, name)
 """
 
+ARCHIVES = (TRAIN, VAL, DEVKIT)
+
 STAGES = ("download", "untar", "restructure_val", "filter_classes", "plan_shards")
 """What comes before packing."""
 
@@ -89,9 +91,9 @@ def ended(process: subprocess.Popen[str]) -> str:
 def upload(server: MotoServer, archives: Path, bucket: str) -> dict[str, str]:
     """Put the archives into a new bucket as anybody would; return the run's sources."""
     uri, client = server.bucket(bucket), server.client("s3")
-    for name in (TRAIN, VAL, DEVKIT):
+    for name in ARCHIVES:
         client.upload_file(str(archives / name), bucket, f"official/{name}")
-    return {name: f"{uri}/official/{name}" for name in (TRAIN, VAL, DEVKIT)}
+    return {name: f"{uri}/official/{name}" for name in ARCHIVES}
 
 
 def image_bytes(archives: Path) -> int:
