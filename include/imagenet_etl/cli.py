@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from imagenet_etl.build import Build, new_build
+from imagenet_etl.build import Build, made_client, new_build
 from imagenet_etl.cli_aws import aws_client
 from imagenet_etl.cli_backup import add_backup, backup_lines
 from imagenet_etl.cli_datastore import add_datastore
@@ -46,7 +46,8 @@ from imagenet_etl.preflight.report import preflight_lines
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.selection import parse_group
 from imagenet_etl.stage import counts_in_words
-from imagenet_etl.verify import verify_folder
+from imagenet_etl.storage.opening import open_storage
+from imagenet_etl.verify import verify_version
 
 _POLL_S = 15.0
 DONE, TERMINAL, USAGE, TRANSIENT = range(4)
@@ -95,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, stage in STAGES.items():
         summary = _summary(stage.run.__doc__ or "")
         if name == "verify":
-            summary = "check a published version in DIR; with a dataset's name, run the stage"
+            where = "in DIR or below an s3:// URI"
+            summary = f"check a published version {where}; with a dataset's name, run the stage"
         command = commands.add_parser(name, help=summary, description=summary)
         add_settings(command, "DATASET_OR_DIR" if name == "verify" else "DATASET")
         if name == "pack":
@@ -182,10 +184,12 @@ def _lists(args: argparse.Namespace) -> None:
 
 
 def _one_stage(args: argparse.Namespace) -> None:
-    folder = Path(args.dataset).expanduser()
-    if args.stage == "verify" and (args.dataset not in DATASETS or (folder / MANIFEST).exists()):
-        counts = verify_folder(folder)
-        print(f"{folder}: all good, {counts_in_words(counts)}")
+    if args.stage == "verify" and _is_version(args.dataset):
+        place = args.dataset if "://" in args.dataset else str(Path(args.dataset).expanduser())
+        storage = open_storage(place, lambda: made_client(aws_client, "s3"))
+        counts = verify_version(storage)
+        storage.close_staging()
+        print(f"{place}: all good, {counts_in_words(counts)}")
         return
     # Other commands of the run may be at work, or follow: only prepare and publish end it.
     is_part = bool(args.run_token)
@@ -194,6 +198,10 @@ def _one_stage(args: argparse.Namespace) -> None:
             _pack_group(build, args.group)
         else:
             _run_and_tell(build, args.stage)
+
+
+def _is_version(place: str) -> bool:
+    return place not in DATASETS or Path(place, MANIFEST).exists()
 
 
 def _pack_group(build: Build, text: str) -> None:

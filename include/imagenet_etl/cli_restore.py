@@ -85,6 +85,12 @@ def _restore(args: argparse.Namespace) -> None:
 
 
 def _build(args: argparse.Namespace, dataset: str, s3_uri: str, version: str) -> Build:
+    if "://" in args.data_dir:
+        raise ConfigError(
+            f"a backup cannot be restored to {args.data_dir}",
+            expected="a folder",
+            remedy="aws s3 cp --recursive copies a version between buckets",
+        )
     settings = Settings(
         dataset=dataset,
         data_dir=str(Path(args.data_dir).expanduser().absolute()),

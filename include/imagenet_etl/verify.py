@@ -23,7 +23,7 @@ from imagenet_etl.plan import PLAN_SETTINGS
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.lmdb import MEAN
 from imagenet_etl.stage import Place, Result
-from imagenet_etl.storage import LocalStorage
+from imagenet_etl.storage import LocalStorage, Storage
 from imagenet_etl.storage.many import stats_of
 from imagenet_etl.val_split import SPLIT_SETTINGS
 
@@ -213,7 +213,15 @@ def _words(names: tuple[str, ...]) -> str:
 
 
 def verify_folder(folder: Path) -> dict[str, int]:
+    """Check a published version in a folder; see ``verify_version``."""
+    return verify_version(LocalStorage(folder))
+
+
+def verify_version(storage: Storage) -> dict[str, int]:
     """Check a published version where it lies, without any receipt.
+
+    Args:
+        storage: Of the version's own folder or prefix.
 
     Returns:
         The counts of ``check_tree``.
@@ -221,14 +229,13 @@ def verify_folder(folder: Path) -> dict[str, int]:
     Raises:
         DatasetDamaged: It has no manifest, or a file differs from it.
     """
-    tree = Tree(LocalStorage(folder), ".")
-    data = tree.storage.read(MANIFEST)
+    tree = Tree(storage, ".")
+    data = storage.read(MANIFEST)
     if data is None:
         raise DatasetDamaged(
-            f"{folder} is no dataset version",
+            f"{storage.url} is no dataset version",
             expected=f"{MANIFEST} in it",
-            found="a folder without it" if folder.is_dir() else "no folder",
-            remedy="Give the folder data_dir/datasets/NAME/VERSION",
+            remedy="Give data_dir/datasets/NAME/VERSION",
         )
-    with typed_os_errors(str(folder)):
-        return check_tree(tree, parse_manifest(data, str(folder / MANIFEST)))
+    with typed_os_errors(storage.url):
+        return check_tree(tree, parse_manifest(data, f"{storage.url}/{MANIFEST}"))

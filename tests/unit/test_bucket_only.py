@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
 
 from imagenet_etl.pipeline import run_stage
+from imagenet_etl.storage.opening import open_storage
+from imagenet_etl.verify import verify_version
 
 FORMATS = {
     "moto": ("recordio", "lmdb", "webdataset", "imagefolder"),
@@ -75,6 +78,10 @@ def test_two_workers_with_empty_disks_make_what_a_shared_folder_gets(
 
     made = objects(wire, bucket, "data/datasets/ilsvrc2012/v1/")
     assert made == shared
+    place = entry["formats"]["recordio"].removesuffix("/recordio")
+    version = open_storage(place, partial(wire.client, "s3"))
+    assert verify_version(version)["files"] == len(shared) - 1  # but the manifest
+    version.close_staging()
     assert (one.left_behind(), two.left_behind()) == ([], [])
     members = image_bytes(archives)
     print(f"{kind}: {gets} GETs and {read:,} bytes for {members:,} bytes of members")

@@ -57,6 +57,12 @@ def test_a_uri_is_taken_apart(uri: str, dataset: str, version: str, expected: Ta
     assert parse_target(uri, DATASETS, dataset, version) == expected
 
 
+def test_a_bucket_is_no_place_to_restore_to() -> None:
+    with pytest.raises(ConfigError, match="cannot be restored to s3://c: expected a folder"):
+        restore("s3://sets/p", "--dataset", "tiny_imagenet", "--data-dir", "s3://c")
+    assert not Path("s3:").exists()
+
+
 def test_two_versions_in_one_command_are_refused() -> None:
     with pytest.raises(ConfigError, match="names version v1"):
         parse_target("s3://sets/tiny_imagenet/v1", DATASETS, "", "v2")
