@@ -154,13 +154,6 @@ class Storage(Protocol):
             NotEnoughSpace: Too few bytes or inodes are free.
         """
 
-    def check_scratch(self, needed_bytes: int) -> None:
-        """Refuse early when ``staging()`` has no room for so many bytes at once.
-
-        Raises:
-            NotEnoughSpace: Too few are free.
-        """
-
     def local_path(self, key: str) -> Path | None:
         """Return where the key lies on this machine, or None when only a bucket holds it."""
 

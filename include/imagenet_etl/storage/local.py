@@ -270,10 +270,6 @@ class LocalStorage:
         """Compare with what the file system reports as free."""
         files.check_space(self.root, needed_bytes, needed_files)
 
-    def check_scratch(self, needed_bytes: int) -> None:
-        """Compare with what the data folder's own file system has free: staging is in it."""
-        files.check_space(self.root, needed_bytes)
-
     def local_path(self, key: str) -> Path | None:
         """Return the file's path."""
         return self._path(key)

@@ -7,7 +7,6 @@ one by ``at``. Reading is told in ``s3_object``, writing in ``s3_writing``, tree
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +16,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl import files
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_uri import parse_s3_uri
-from imagenet_etl.errors import CloudError, KeyExists, LeaseLost, NotEnoughSpace
+from imagenet_etl.errors import CloudError, KeyExists, LeaseLost
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.s3_counts import Counted
 from imagenet_etl.storage.s3_object import S3Object, head_of, stat_of
@@ -234,20 +232,6 @@ class S3Storage:
 
     def check_space(self, needed_bytes: int, needed_files: int) -> None:
         """Accept: a bucket has no limit to check."""
-
-    def check_scratch(self, needed_bytes: int) -> None:
-        """Compare with what is free in the temporary folder, where staging is."""
-        folder = Path(tempfile.gettempdir())
-        with files.typed_os_errors(str(folder)):
-            state = os.statvfs(folder)
-        free = state.f_bavail * state.f_frsize
-        if free < needed_bytes:
-            raise NotEnoughSpace(
-                f"the temporary folder {folder} is too full",
-                expected=f"{needed_bytes / 1e6:,.1f} MB free",
-                found=f"{free / 1e6:,.1f} MB",
-                remedy="Set TMPDIR to a folder with more room, or run fewer processes at once",
-            )
 
     def local_path(self, key: str) -> Path | None:  # noqa: ARG002
         """Return None: objects have no path."""

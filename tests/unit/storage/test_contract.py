@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.rclone_server import rclone_server
 from tests.support.storages import KINDS, describe_new, keys, staged
 
-from imagenet_etl.errors import ArchiveChanged, ConfigError, KeyExists, NotEnoughSpace
+from imagenet_etl.errors import ArchiveChanged, ConfigError, KeyExists
 from imagenet_etl.storage import s3_writing
 
 pytestmark = pytest.mark.usefixtures("temporary_folder")
@@ -336,12 +336,6 @@ def test_an_object_replaced_while_open_is_noticed(storage):
             assert file.read_at(0, 11) == b"old content"
         storage.delete("a")
         assert file.current_stat() is None
-
-
-def test_scratch_that_no_disk_has_is_refused(storage):
-    storage.check_scratch(1)
-    with pytest.raises(NotEnoughSpace):
-        storage.check_scratch(1 << 60)
 
 
 def test_spans_asked_for_are_read_right_whatever_is_read(storage):

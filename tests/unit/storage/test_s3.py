@@ -17,7 +17,6 @@ from imagenet_etl.errors import (
     ConfigError,
     KeyExists,
     LeaseLost,
-    NotEnoughSpace,
 )
 from imagenet_etl.storage import s3_writing
 from imagenet_etl.storage.opening import open_storage
@@ -243,9 +242,3 @@ def test_a_bucket_without_a_prefix_works_alike(moto):
     assert keys(storage, "a") == keys(storage, ".") == ["a/b"]
     storage.delete("a")
     assert keys(storage, ".") == []
-
-
-def test_scratch_room_is_checked_where_staging_is(bucket, tmp_path):
-    bucket.check_scratch(1)
-    with pytest.raises(NotEnoughSpace, match=f"{tmp_path} is too full.*Set TMPDIR"):
-        bucket.check_scratch(1 << 60)
