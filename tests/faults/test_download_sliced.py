@@ -96,9 +96,10 @@ def test_without_a_slice_it_takes_as_long_as_it_takes(server: FaultServer, run: 
 
 
 def test_slice_in_which_nothing_arrives_is_a_failure(server: FaultServer, run: Run) -> None:
-    server.always = Answer(status=503, headers={"Retry-After": "1"})
+    server.always = Answer(status=503, headers={"Retry-After": "4"})
     with pytest.raises(SourceUnavailable, match="503"):
-        one_slice(run, server, slice_s=0.2)
+        one_slice(run, server, slice_s=3)
+    assert len(server.requests) == 1
 
 
 def test_slice_in_which_no_piece_is_finished_is_a_failure(server: FaultServer, run: Run) -> None:
