@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import timezone
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
 from tests.support.archives import tiny_zip
 from tests.support.fault_server import Answer, FaultServer
 
@@ -87,6 +87,9 @@ def test_download_reschedules_itself_until_the_archive_is_there(
         except AirflowRescheduleException:
             reschedules += 1
             assert reschedules < 30
+        except AirflowException as error:
+            if "too little in a slice" not in str(error):
+                raise  # else the machine is too busy for a piece in so short a slice
         else:
             break
     assert reschedules > 1
