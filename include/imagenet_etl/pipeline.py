@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from imagenet_etl.aws.ebs.stages import (
@@ -48,6 +49,7 @@ from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.receipts import Receipt, stage_digest_of
 from imagenet_etl.report import report
 from imagenet_etl.stage import Outcome, Place, Result, Stage
+from imagenet_etl.storage.many import each
 from imagenet_etl.untar import index_is_good, remove_parts, untar
 from imagenet_etl.val_split import SPLIT_SETTINGS, split_val, why_not_split
 from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, verify
@@ -133,14 +135,24 @@ def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:
         StageNotDone: One of them is missing or no longer matches.
     """
     stage = stage_of(name)
-    done = receipts_before(build, stage)
-    return done | {name: _require(build, stage, done)}
+    return _receipts_of(build, [*_chain_before(build, stage), stage], {})
 
 
-def find_receipt(build: Build, name: str) -> Receipt | None:
-    """Return a stage's valid receipt, or None when it is not done."""
+def find_receipt(
+    build: Build, name: str, known: Mapping[str, Receipt] = MappingProxyType({})
+) -> Receipt | None:
+    """Return a stage's valid receipt, or None when it is not done.
+
+    Args:
+        build: The run's view of the dataset.
+        name: The stage.
+        known: Receipts of stages before it that are believed without another look.
+    """
+    stage = stage_of(name)
+    if stage.not_asked(build.settings):
+        return None
     try:
-        return receipts_up_to(build, name)[name]
+        return _receipts_of(build, [*_chain_before(build, stage), stage], known)[name]
     except StageNotDone:
         return None
 
@@ -177,21 +189,38 @@ def receipts_before(build: Build, stage: Stage) -> dict[str, Receipt]:
     Raises:
         StageNotDone: One of them is missing or no longer matches.
     """
+    return _receipts_of(build, list(_chain_before(build, stage)), {})
+
+
+def _receipts_of(
+    build: Build, chain: list[Stage], known: Mapping[str, Receipt]
+) -> dict[str, Receipt]:
+    """Return the valid receipts of stages that follow each other, by name.
+
+    A receipt leads to the next, so they are read one after the other. What they tell of is looked
+    at afterwards, since in a bucket that is done side by side.
+    """
     done: dict[str, Receipt] = {}
-    for earlier in _chain_before(build, stage):
-        done[earlier.name] = _require(build, earlier, done)
+    read: list[Stage] = []
+    for stage in chain:
+        if stage.name not in known:
+            read.append(stage)
+        receipt = known.get(stage.name) or _read_receipt(place_of(build, stage, done))
+        if receipt is None:
+            break
+        done[stage.name] = receipt
+
+    def holds(stage: Stage) -> bool:
+        return stage.name in done and stage.still_true(build, done[stage.name])
+
+    for stage, is_valid in zip(read, each(build.storage, holds, read), strict=True):
+        if not is_valid:
+            raise StageNotDone(
+                f"stage {stage.name} of {build.facts.name} is not done with these settings",
+                expected=f"a valid receipt under {build.work}/{stage.name}",
+                remedy=f"Run {stage.name} first, or prepare, which runs all stages",
+            )
     return done
-
-
-def _require(build: Build, stage: Stage, done: dict[str, Receipt]) -> Receipt:
-    receipt = valid_receipt(place_of(build, stage, done), stage)
-    if receipt is None:
-        raise StageNotDone(
-            f"stage {stage.name} of {build.facts.name} is not done with these settings",
-            expected=f"a valid receipt under {build.work}/{stage.name}",
-            remedy=f"Run {stage.name} first, or prepare, which runs all stages",
-        )
-    return receipt
 
 
 def place_of(build: Build, stage: Stage, done: dict[str, Receipt]) -> Place:
@@ -218,14 +247,14 @@ def _settings_read(build: Build, stage: Stage) -> dict[str, Any]:
 
 def valid_receipt(place: Place, stage: Stage) -> Receipt | None:
     """Return a stage's receipt, if what it tells of is still there."""
+    receipt = _read_receipt(place)
+    return receipt if receipt is not None and stage.still_true(place.build, receipt) else None
+
+
+def _read_receipt(place: Place) -> Receipt | None:
     key = f"{place.base}/receipt.json"
     data = place.build.storage.read(key)
-    if data is None:
-        return None
-    receipt = Receipt.from_json(data, key)
-    if receipt is None:
-        return None
-    return receipt if stage.still_true(place.build, receipt) else None
+    return None if data is None else Receipt.from_json(data, key)
 
 
 def _run(place: Place, stage: Stage) -> Receipt:

@@ -37,11 +37,13 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
     check_unclaimed(build, verified.facts["version"])
     # What prune may have removed until then is no longer done.
     done = receipts_up_to(build, "verify")
+    snapshot = find_receipt(build, "snapshot_ebs", done)
+    made = done if snapshot is None else done | {"snapshot_ebs": snapshot}
     copies = Copies(
-        backup=find_receipt(build, "back_up_to_s3"),
-        snapshot=find_receipt(build, "snapshot_ebs"),
-        copied=find_receipt(build, "copy_snapshot"),
-        shared=find_receipt(build, "share_snapshot"),
+        backup=find_receipt(build, "back_up_to_s3", made),
+        snapshot=snapshot,
+        copied=find_receipt(build, "copy_snapshot", made),
+        shared=find_receipt(build, "share_snapshot", made),
     )
     announced = publish(build, done["verify"], copies, announce=announce)
     archive_bytes = done["download"].counts["archive_bytes"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagenet_etl.archives.folder import folder_state
 from imagenet_etl.archives.kinds import FOLDER
-from imagenet_etl.archives.location import archives_of
+from imagenet_etl.archives.location import ArchiveRef, archives_of
 from imagenet_etl.build import Build
 from imagenet_etl.download.archive import upstream_changed, verified_archive
 from imagenet_etl.download.notes import Note
@@ -16,6 +16,7 @@ from imagenet_etl.download.release import is_released
 from imagenet_etl.download.sources import Sources, sources_of
 from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.stage import Place, Result
+from imagenet_etl.storage.many import each
 
 
 def download(place: Place) -> Result:
@@ -66,10 +67,13 @@ def result_of(place: Place, sources: Sources, notes: Sequence[Note], fetched_byt
 def archives_unchanged(build: Build, receipt: Receipt) -> bool:
     """Return whether every archive has the size and tag that were verified, or was let go since."""
     sha256 = {output.name: output.sha256 for output in receipt.outputs}
-    return all(
-        ref.is_unchanged(build.storage) or is_released(build.storage, ref, sha256.get(name, ""))
-        for name, ref in archives_of(receipt).items()
-    )
+
+    def is_unchanged(ref: ArchiveRef) -> bool:
+        return ref.is_unchanged(build.storage) or is_released(
+            build.storage, ref, sha256.get(ref.name, "")
+        )
+
+    return all(each(build.storage, is_unchanged, list(archives_of(receipt).values())))
 
 
 def archives_there(build: Build, receipt: Receipt) -> bool:
