@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,11 +20,15 @@ from imagenet_etl.records.formats import LOOSE_FORMATS, loose_table
 from imagenet_etl.records.table import LOOSE_FILES, RECORDS
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place, Result
+from imagenet_etl.storage.many import each
 from imagenet_etl.tables import read_table, row_groups, write_batches
 from imagenet_etl.val_split import VAL_FILE
 
 LISTED = 1000
 """The manifest names this many repaired images; ``repaired.tsv`` names all."""
+
+_TABLES_AHEAD = 8
+"""Tables of a segment's records that are on their way from a bucket: some 2 MB each."""
 
 Receipts = list[dict[str, Any]]
 
@@ -52,6 +57,7 @@ def assemble(place: Place, segments: list[Segment], receipts: Receipts) -> Resul
     repaired = [item for receipt in receipts for item in receipt["repaired"]]
     _add_texts(tree, bad, repaired)
     _add_val_images(tree)
+    tree.publish_texts()
     plan = place.done["plan_shards"]
     left_out = {k: v for k, v in plan.counts.items() if k.startswith("left_out_")}
     return Result(
@@ -132,9 +138,11 @@ def _counted(tables: Iterable[pa.Table], counts: Counter[tuple[str, str]]) -> It
 
 
 def _records(tree: NewTree, segments: list[Segment]) -> Iterator[pa.Table]:
-    for segment in segments:
-        key = f"{tree.place.base}/records/{segment.number:05d}.parquet"
-        yield tree.moved(read_table(tree.place.build.storage, key), segment)
+    storage = tree.place.build.storage
+    keys = [f"{tree.place.base}/records/{segment.number:05d}.parquet" for segment in segments]
+    tables = each(storage, partial(read_table, storage), keys, _TABLES_AHEAD)
+    for segment, table in zip(segments, tables, strict=True):
+        yield tree.moved(table, segment)
 
 
 def _loose_files(tables: Iterable[pa.Table], output: str) -> Iterator[pa.Table]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imagenet_etl.files import hash_file
 from imagenet_etl.processes import cores
 from imagenet_etl.receipts import Output
 from imagenet_etl.records.base import Written
@@ -24,6 +25,7 @@ from imagenet_etl.segments import segment_file, segment_name
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place, publish_output
 from imagenet_etl.storage.local_copy import local_copy
+from imagenet_etl.storage.many import each
 from imagenet_etl.streams import HashedFile
 
 
@@ -34,12 +36,14 @@ class NewTree:
     Attributes:
         place: The pack stage's place.
         outputs: Its files so far.
+        texts: Small files that wait to be published, each with its name in the tree.
         starts: By format and number of a joined segment, the byte at which it starts in its shard.
         written_twice: Bytes that were written as a part first.
     """
 
     place: Place
     outputs: list[Output] = field(default_factory=list)
+    texts: list[tuple[str, Path]] = field(default_factory=list)
     starts: dict[tuple[str, int], int] = field(default_factory=dict)
     written_twice: int = 0
 
@@ -54,19 +58,28 @@ class NewTree:
         Raises:
             LeaseLost: A later try of the task does so.
         """
+        self.outputs.append(self._published(name, path, sha256))
+
+    def _published(self, name: str, path: Path, sha256: str = "") -> Output:
         self.place.build.check_owner()
-        if sha256:
-            storage = self.place.build.storage
-            self.outputs.append(publish_output(storage, self.base, name, path, sha256))
-        else:
-            output = self.place.publish(f"tree/{name}", path)
-            self.outputs.append(Output(name, output.size, output.sha256, output.tag))
+        sha256 = sha256 or hash_file(path, "sha256")["sha256"]
+        return publish_output(self.place.build.storage, self.base, name, path, sha256)
 
     def add_text(self, name: str, text: str | bytes) -> None:
-        """Publish a small file with this content."""
+        """Have ``publish_texts`` publish a small file with this content."""
         path = self.place.scratch()
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        self.add(name, path)
+        self.texts.append((name, path))
+
+    def publish_texts(self) -> None:
+        """Publish the small files, side by side where each costs a bucket's latency.
+
+        Raises:
+            LeaseLost: A later try of the task does so.
+        """
+        storage = self.place.build.storage
+        self.outputs += each(storage, lambda text: self._published(*text), self.texts)
+        self.texts.clear()
 
     def part(self, output: str, segment: Segment, suffix: str) -> AbstractContextManager[Path]:
         """Give the path of a part of a shard or database, a copy of it where it is in a bucket."""

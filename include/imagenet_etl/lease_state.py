@@ -12,6 +12,7 @@ from imagenet_etl.errors import CloudUnavailable, LeaseLost, StorageError
 from imagenet_etl.lease_files import LeaseFile, Look, Owner, beat_key, look_at
 from imagenet_etl.processes import ProcessId, this_process
 from imagenet_etl.storage import Storage
+from imagenet_etl.storage.many import each
 
 log = logging.getLogger(__name__)
 STALE_AFTER_S = 60.0
@@ -76,17 +77,16 @@ def read_holders(storage: Storage, look: Look) -> Holders | None:
     """
     latest = look.latest
     (file,) = (file for file in look.files if file.generation == latest and not file.is_beat)
-    data = storage.read(file.key)
-    if data is None:
+    beating = look.beats
+    read = list(each(storage, storage.read, [file.key, *(beat.key for beat in beating)]))
+    contents = [json.loads(data) for data in read if data is not None]
+    if len(contents) < len(read):
         return None
-    record = json.loads(data)
-    beats = []
-    for beat in look.beats:
-        data = storage.read(beat.key)
-        if data is None:
-            return None
-        fields = json.loads(data)
-        beats.append(Beat(beat, *(fields[name] for name in _FIELDS)))
+    record, *told = contents
+    beats = [
+        Beat(beat, *(fields[name] for name in _FIELDS))
+        for beat, fields in zip(beating, told, strict=True)
+    ]
     if not beats:
         beats.append(Beat(file, record["at"], STALE_AFTER_S, record["process"], released=False))
     return Holders(Owner(**record["owner"]), tuple(beats))

@@ -37,6 +37,7 @@ from imagenet_etl.lease_state import (
 )
 from imagenet_etl.processes import this_process
 from imagenet_etl.storage import Storage
+from imagenet_etl.storage.many import delete_all
 
 __all__ = [
     "HEARTBEAT_S",
@@ -100,11 +101,13 @@ def _join(storage: Storage, key: str, owner: Owner, look: Look, holders: Holders
     lease = Lease(storage, key, owner, look.latest, shared=True)
     lease.beat()
     mine = beat_key(key, lease.fence, owner)
+    over = []
     for beat in holders.beats:
         is_other_try = beat.file.claim == claim and beat.file.attempt != owner.attempt
         is_done = beat.is_parked or beat.is_dead() or is_other_try
         if is_done and beat.file.is_beat and beat.file.key != mine:
-            storage.delete(beat.file.key)
+            over.append(beat.file.key)
+    delete_all(storage, over)
     return lease if lease.is_held() else None
 
 
@@ -119,9 +122,8 @@ def _win(lease: Lease, storage: Storage) -> Lease | None:
     if look.latest != lease.fence:  # older generations were swept between look and creation
         storage.delete(mine)
         return None
-    for file in look.files:
-        if file.generation < lease.fence:
-            storage.delete(file.key)
+    older = [file.key for file in look.files if file.generation < lease.fence]
+    delete_all(storage, older)
     lease.beat()
     return lease
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from imagenet_etl.archives.kinds import FOLDER
-from imagenet_etl.archives.location import ArchiveRef, OpenArchive, open_archive
+from imagenet_etl.archives.location import ArchiveRef, OpenArchive, OpenedArchives
 from imagenet_etl.archives.member import Member
 from imagenet_etl.archives.read_ahead import Planned, read_ahead
 from imagenet_etl.aws.worker_client import worker_client
@@ -28,7 +28,6 @@ from imagenet_etl.images.transform import COPIED, RE_ENCODED, REPAIRED, Prepared
 from imagenet_etl.index import member_of
 from imagenet_etl.leases import Lease, Owner
 from imagenet_etl.pool import Handler, Job, Tell, serve
-from imagenet_etl.receipts import Output
 from imagenet_etl.records.base import LooseFile, Origin, Placed, Record, RecordWriter, Written
 from imagenet_etl.records.formats import FORMATS, LOOSE_FORMATS
 from imagenet_etl.records.table import RECORDS
@@ -36,6 +35,7 @@ from imagenet_etl.segments import READS, SEGMENT_SCHEMA, PackJob, segment_file, 
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import publish_output
 from imagenet_etl.storage import Storage
+from imagenet_etl.storage.many import each
 from imagenet_etl.storage.opening import open_storage
 from imagenet_etl.storage.s3_counts import Counted
 from imagenet_etl.tables import batched, open_parquet, write_batches
@@ -55,11 +55,13 @@ class SegmentPacker:
         self._job = job
         self._access: Any = None
         self._storage: Storage
-        refs = {name: ArchiveRef(**ref) for name, ref in job.archives.items()}
+        self._archives = {name: ArchiveRef(**ref) for name, ref in job.archives.items()}
         # Only loose files can be links to those of a folder.
         loose = LOOSE_FORMATS & set(job.outputs)
         self._folders = {
-            name: Path(ref.location) for name, ref in refs.items() if loose and ref.kind == FOLDER
+            name: Path(ref.location)
+            for name, ref in self._archives.items()
+            if loose and ref.kind == FOLDER
         }
         specs = {name: parse_image_spec(text) for name, text in job.outputs.items()}
         self._specs = list(dict.fromkeys(specs.values()))
@@ -85,10 +87,7 @@ class SegmentPacker:
         done = _Done(segment.split)
         with ExitStack() as stack:
             plan = stack.enter_context(open_parquet(self._storage, self._job.plan))
-            archives = {
-                name: stack.enter_context(open_archive(self._storage, ArchiveRef(**ref)))
-                for name, ref in self._job.archives.items()
-            }
+            archives = OpenedArchives(self._storage, self._archives, stack)
             writers = {
                 output: stack.enter_context(
                     FORMATS[output].open_writer(folder / output, segment_name(segment, output))
@@ -97,7 +96,7 @@ class SegmentPacker:
             }
             self._copy(segment, _planned(plan, segment, archives), writers, done, tell)
             written = {output: writer.commit() for output, writer in writers.items()}
-            for archive in archives.values():
+            for archive in archives.opened.values():
                 archive.check()
                 done.add_reads(archive.counted())
         lease = Lease(self._storage, job["lease"], Owner(**job["owner"]), job["fence"])
@@ -170,7 +169,7 @@ class SegmentPacker:
         folder.mkdir(exist_ok=True)
         write_batches(records, RECORDS, batched(done.rows, RECORDS))
         lease.check()
-        outputs: list[Output] = []
+        finished: list[tuple[str, Path, str]] = []
         for output, files in written.items():
             for file in files:
                 if isinstance(file, LooseFile):
@@ -178,13 +177,11 @@ class SegmentPacker:
                     self._storage.place(f"{self._job.base}/{key}", file.path)
                     continue
                 name = file.path.relative_to(folder / output).as_posix()
-                key = segment_file(output, segment, name)
-                outputs.append(
-                    publish_output(self._storage, self._job.base, key, file.path, file.sha256)
-                )
+                finished.append((segment_file(output, segment, name), file.path, file.sha256))
         sha256 = hash_file(records, "sha256")["sha256"]
-        name = f"records/{segment.number:05d}.parquet"
-        outputs.append(publish_output(self._storage, self._job.base, name, records, sha256))
+        finished.append((f"records/{segment.number:05d}.parquet", records, sha256))
+        publish = partial(publish_output, self._storage, self._job.base)
+        outputs = list(each(self._storage, lambda file: publish(*file), finished))
         if LOOSE_FORMATS & set(written):
             self._storage.flush(self._job.base)
         receipt = {
@@ -272,9 +269,7 @@ def signs_of_life(tell: Tell) -> Iterator[None]:
         thread.join()
 
 
-def _planned(
-    plan: pq.ParquetFile, segment: Segment, archives: dict[str, OpenArchive]
-) -> Iterator[Planned]:
+def _planned(plan: pq.ParquetFile, segment: Segment, archives: OpenedArchives) -> Iterator[Planned]:
     """Yield the segment's rows, each with the archive and the member that it leads to."""
     for batch in plan.iter_batches(_ROWS, row_groups=[segment.number], columns=_COLUMNS):
         for row in batch.to_pylist():

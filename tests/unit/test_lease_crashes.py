@@ -42,11 +42,17 @@ class Mortal:
         self.left = dies_at
 
     def __getattr__(self, name: str) -> Any:
-        if name in WRITES:
+        do = getattr(self._storage, name)
+        if name not in WRITES:
+            return do
+
+        def write(*args: Any) -> Any:
             if not self.left:
                 raise KilledHere(name)
             self.left -= 1
-        return getattr(self._storage, name)
+            return do(*args)
+
+        return write
 
 
 @contextmanager

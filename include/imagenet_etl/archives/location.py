@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from imagenet_etl.errors import ArchiveChanged
 from imagenet_etl.receipts import Receipt
 from imagenet_etl.storage import Stat, Storage, open_local
 
-__all__ = ["ArchiveRef", "OpenArchive", "archives_of", "open_archive"]
+__all__ = ["ArchiveRef", "OpenArchive", "OpenedArchives", "archives_of", "open_archive"]
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,39 @@ def open_archive(storage: Storage, ref: ArchiveRef) -> Iterator[OpenArchive]:
         place, key = _resolved(storage, ref.location)
         with open_local(path) if path.is_absolute() else place.open(key) as file:
             archive = OpenFile(ref.name, ref.location, ref.kind, file, Stat(ref.size, ref.tag))
-            archive.check()
+            archive.check_open()
             yield archive
     except FileNotFoundError as error:
         if ref.stat(storage) is not None:
             raise
         raise ArchiveChanged(f"{ref.location} is gone", remedy="Run again to fetch it") from error
+
+
+class OpenedArchives:
+    """Archives that are opened when the first member is asked for, most by a request to a bucket.
+
+    Args:
+        storage: Where their locations lead from.
+        refs: All archives, by name.
+        stack: Closes those that are opened; the caller checks them before.
+
+    Attributes:
+        opened: Those that are open, by name.
+    """
+
+    def __init__(self, storage: Storage, refs: Mapping[str, ArchiveRef], stack: ExitStack) -> None:
+        self._storage = storage
+        self._refs = refs
+        self._stack = stack
+        self.opened: dict[str, OpenArchive] = {}
+
+    def __getitem__(self, name: str) -> OpenArchive:
+        """Return an archive.
+
+        Raises:
+            ArchiveChanged: It is gone or is not the file that was verified.
+        """
+        if name not in self.opened:
+            archive = open_archive(self._storage, self._refs[name])
+            self.opened[name] = self._stack.enter_context(archive)
+        return self.opened[name]

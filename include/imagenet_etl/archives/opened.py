@@ -147,17 +147,28 @@ class OpenFile:
         """Return the requests that it took since it was opened."""
         return counted(self.file)
 
+    def check_open(self) -> None:
+        """Compare size and tag of the open file; in a bucket that costs no request.
+
+        Raises:
+            ArchiveChanged: It is not what was verified.
+        """
+        self._compare(self.file.stat)
+
     def check(self) -> None:
         """Compare size and tag of the open file, and of what its name leads to."""
+        self.check_open()
+        self._compare(self.file.current_stat())
+
+    def _compare(self, found: Stat | None) -> None:
         expected = self._verified
-        for found in (self.file.stat, self.file.current_stat()):
-            if found != expected:
-                raise ArchiveChanged(
-                    f"{self._location} changed since it was verified",
-                    expected=f"{expected.size:,} bytes, tag {expected.tag}",
-                    found=f"{found.size:,} bytes, tag {found.tag}" if found else "nothing",
-                    remedy="Run again to index it anew; leave archives alone while a run uses them",
-                )
+        if found != expected:
+            raise ArchiveChanged(
+                f"{self._location} changed since it was verified",
+                expected=f"{expected.size:,} bytes, tag {expected.tag}",
+                found=f"{found.size:,} bytes, tag {found.tag}" if found else "nothing",
+                remedy="Run again to index it anew; leave archives alone while a run uses them",
+            )
 
 
 class OpenFolder:

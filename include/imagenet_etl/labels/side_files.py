@@ -31,15 +31,15 @@ def read_side_files(
             )
     contents: dict[str, bytes] = {}
     for name, ref in archives_of(download).items():
+        mine = {path: member_of(row) for path, row in wanted.items() if row["archive"] == name}
+        if not mine:
+            continue
         with open_archive(build.storage, ref) as archive:
-            mine = [member_of(row) for row in wanted.values() if row["archive"] == name]
-            archive.will_need(sorted(mine, key=attrgetter("header_offset")))
-            for path, row in wanted.items():
-                if row["archive"] != name:
-                    continue
+            archive.will_need(sorted(mine.values(), key=attrgetter("header_offset")))
+            for path, member in mine.items():
                 try:
-                    contents[path] = archive.read(member_of(row))
+                    contents[path] = archive.read(member)
                 except BadImage as error:
-                    raise BadArchive(f"{name}: {row['member']}: {error.reason}") from error
+                    raise BadArchive(f"{name}: {member.name}: {error.reason}") from error
             archive.check()
     return contents

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from imagenet_etl.storage.base import Stat, Storage
@@ -64,9 +65,18 @@ def _known(pairs: Iterable[tuple[str, Stat | None]]) -> dict[str, Stat]:
 
 
 def each(
-    storage: Storage, question: Callable[[Item], Found], items: Sequence[Item]
+    storage: Storage,
+    question: Callable[[Item], Found],
+    items: Sequence[Item],
+    at_once: int = _AT_ONCE,
 ) -> Iterator[Found]:
-    """Yield the answer for each item in order: one by one on a disk, many at once in a bucket.
+    """Yield the answer for each item in order: one by one on a disk, some at once in a bucket.
+
+    Args:
+        storage: Whether it is in a bucket tells which of the two.
+        question: Gives the answer.
+        items: What is asked about.
+        at_once: How many answers are under way or wait to be taken.
 
     Raises:
         Exception: What the first of them that failed raised.
@@ -74,5 +84,20 @@ def each(
     if storage.on_disk or len(items) < 2:
         yield from map(question, items)
         return
-    with ThreadPoolExecutor(min(_AT_ONCE, len(items)), thread_name_prefix="many") as pool:
-        yield from pool.map(question, items)
+    with ThreadPoolExecutor(min(at_once, len(items)), thread_name_prefix="many") as pool:
+        coming = deque(pool.submit(question, item) for item in items[:at_once])
+        try:
+            left = iter(items[at_once:])
+            while coming:
+                found = coming.popleft().result()
+                coming.extend(pool.submit(question, item) for item in islice(left, 1))
+                yield found
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def delete_all(storage: Storage, keys: Sequence[str]) -> None:
+    """Remove keys and what is below them; missing ones are no error."""
+    for _ in each(storage, storage.delete, keys):
+        pass

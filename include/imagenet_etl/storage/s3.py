@@ -10,7 +10,6 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +142,12 @@ class S3Storage:
 
     def publish(self, key: str, path: Path) -> Stat:
         """Upload a finished file create-only and remove the local one."""
-        if not self._writer.create_file(self._name(key), path):
+        tag = self._writer.create_file(self._name(key), path)
+        if tag is None:
             raise KeyExists(f"{self.url}/{key} exists already")
+        size = path.stat().st_size
         path.unlink()
-        stat = self.stat(key)
-        if stat is None:
-            raise FileNotFoundError(f"{self.url}/{key} vanished after its upload")
-        return stat
+        return Stat(size, tag)
 
     def place(self, key: str, path: Path) -> None:
         """Take a file, to upload it beside others and replace what is there."""
@@ -211,8 +209,12 @@ class S3Storage:
 
     def delete(self, prefix: str) -> None:
         """Remove a key and everything below it."""
-        own = self._key(prefix)
-        self._trees.delete(chain((self._key(key) for key, _ in self.list(prefix)), (own,)))
+        # In a general purpose bucket a key may be a folder as well; most often it is one of both.
+        own = self._session.pool().submit(self._trees.delete_one, self._key(prefix))
+        try:
+            self._trees.delete(self._key(key) for key, _ in self.list(prefix))
+        finally:
+            own.result()
 
     def staging(self) -> Path:
         """Return a scratch folder on local disk."""

@@ -121,6 +121,11 @@ class Trees:
         """
         self._session.each(_batches(iter(keys)), self._delete_batch, _BATCHES_AT_ONCE)
 
+    def delete_one(self, key: str) -> None:
+        """Remove an object by one request; a missing one is no error."""
+        with typed_aws_errors("DeleteObject", self._url):
+            self._client.delete_object(**self._name(key))
+
     def _delete_batch(self, keys: list[str]) -> None:
         for pause_s in (*_PAUSES_S, None):
             failed = self._left_of(keys) if len(keys) > 1 else self._delete_each(keys)
@@ -148,8 +153,7 @@ class Trees:
 
     def _delete_each(self, keys: list[str]) -> list[tuple[str, str]]:
         for key in keys:
-            with typed_aws_errors("DeleteObject", self._url):
-                self._client.delete_object(**self._name(key))
+            self.delete_one(key)
         return []
 
 

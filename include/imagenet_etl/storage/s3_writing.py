@@ -29,7 +29,7 @@ from imagenet_etl.aws.s3_upload import MISMATCH, Bodies
 from imagenet_etl.errors import CloudUnavailable, EtlError
 from imagenet_etl.files import hash_file
 from imagenet_etl.storage.s3_object import head_of
-from imagenet_etl.storage.s3_session import CONFLICT, MISSING, TAKEN, Session, code_of
+from imagenet_etl.storage.s3_session import CONFLICT, MISSING, TAKEN, Session, code_of, tag_of
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,12 @@ def writer_of(head: dict[str, Any] | None) -> str:
     return writer
 
 
+def _is_by(writer: dict[str, str], head: dict[str, Any] | None) -> bool:
+    """Tell one's own write, whose reply was lost and which was repeated, from another's."""
+    wrote = writer_of(head)
+    return bool(wrote) and wrote == writer.get(_WRITER)
+
+
 class Writer:
     """Writes to one bucket.
 
@@ -91,18 +97,28 @@ class Writer:
 
     def create(self, name: Name, data: bytes) -> bool:
         """Write a small object if the key is free; return whether it was."""
-        return self._put_if(_ABSENT, name, io.BytesIO(data), {})
+        return self._put_if(_ABSENT, name, io.BytesIO(data), {}) is not None
 
     def swap(self, name: Name, data: bytes, tag: str) -> bool:
         """Write a small object if the key has this ETag, or is free; return whether it had."""
-        return self._put_if({"IfMatch": tag} if tag else _ABSENT, name, io.BytesIO(data), {})
+        condition = {"IfMatch": tag} if tag else _ABSENT
+        return self._put_if(condition, name, io.BytesIO(data), {}) is not None
 
-    def create_file(self, name: Name, path: Path) -> bool:
-        """Write a file of any size if the key is free; return whether it was."""
+    def create_file(self, name: Name, path: Path) -> str | None:
+        """Write a file of any size if the key is free; return its ETag, or None if it was not.
+
+        Raises:
+            FileNotFoundError: Others have removed it already.
+        """
         if path.stat().st_size > MULTIPART_ABOVE:
             # A refusal after the last part would have cost all of them.
             taken = head_of(self._client, name, self._url) is not None
-            return not taken and self._in_parts(name, path, {"IfNoneMatch": "*"})
+            if taken or not self._in_parts(name, path, {"IfNoneMatch": "*"}):
+                return None
+            head = head_of(self._client, name, self._url)
+            if head is None:
+                raise FileNotFoundError(f"{self._url}/{name['Key']} vanished after its upload")
+            return tag_of(head["ETag"])
         sha256 = bytes.fromhex(hash_file(path, "sha256")["sha256"])
         with path.open("rb") as body:
             checksum = {"ChecksumSHA256": base64.b64encode(sha256).decode()}
@@ -110,28 +126,25 @@ class Writer:
 
     def _put_if(
         self, condition: dict[str, str], name: Name, body: IO[bytes], checksum: dict[str, str]
-    ) -> bool:
+    ) -> str | None:
+        """Write an object under a condition; return its ETag, or None where that was not met."""
         writer, code = new_writer(), ""
         for _ in range(_TRIES):
             body.seek(0)
             try:
                 with typed_aws_errors("PutObject", self._url, passing=_UNMET | _AGAIN):
-                    self._client.put_object(
+                    reply = self._client.put_object(
                         **name, **checksum, **condition, Metadata=writer, Body=body
                     )
-                return True
+                return tag_of(reply["ETag"])
             except ClientError as error:
                 code = code_of(error)
             if code in _UNMET:
-                return self._wrote(name, writer)
+                head = head_of(self._client, name, self._url)
+                return tag_of(head["ETag"]) if head and _is_by(writer, head) else None
             # 409 says only that another write or delete of the key was under way.
             time.sleep(_PAUSE_S)
         raise self._is_damaged(name) if code in MISMATCH else self._is_busy(name)
-
-    def _wrote(self, name: Name, writer: dict[str, str]) -> bool:
-        """Tell a taken key from one's own write, whose reply was lost and which was repeated."""
-        wrote = writer_of(head_of(self._client, name, self._url))
-        return bool(wrote) and wrote == writer.get(_WRITER)
 
     def _is_busy(self, name: Name) -> CloudUnavailable:
         return CloudUnavailable(
@@ -220,7 +233,7 @@ class Writer:
                 self._client.complete_multipart_upload(**upload, **end, MultipartUpload=ordered)
         except ClientError as error:
             # The upload is gone when a call whose reply was lost is repeated.
-            if self._wrote(name, writer):
+            if _is_by(writer, head_of(self._client, name, self._url)):
                 return True
             if code_of(error) in TAKEN:
                 self.abort(upload)

@@ -246,7 +246,11 @@ def test_keys_are_removed_in_batches(bucket, proxy):
     proxy.calls.clear()
     bucket.delete("t")
     assert keys(bucket, ".") == []
-    assert sorted(proxy.calls[1:-1]) == ["DeleteObjects"] * 3
+    # The third batch has one key, and the folder may be a key itself.
+    assert sorted(proxy.calls) == [
+        "DeleteObject", "DeleteObject", "DeleteObjects", "DeleteObjects",
+        "ListObjectsV2", "ListObjectsV2",
+    ]  # fmt: skip
 
 
 def test_a_server_without_batches_is_asked_one_by_one(bucket, proxy):
@@ -269,6 +273,7 @@ def _leaving_first(client: Any, code: str) -> Any:
 
 def test_a_key_that_stays_is_named(bucket, moto):
     bucket.put("t/a", b"")
+    bucket.put("t/b", b"")
     storage = S3Storage(_leaving_first(moto.client("s3"), "AccessDenied"), bucket.url)
     with pytest.raises(CloudError, match="t/a among them: found AccessDenied"):
         storage.delete("t")
@@ -276,6 +281,7 @@ def test_a_key_that_stays_is_named(bucket, moto):
 
 def test_a_key_that_s3_had_no_time_for_is_tried_again(bucket, moto):
     bucket.put("t/a", b"")
+    bucket.put("t/b", b"")
     S3Storage(_leaving_first(moto.client("s3"), "SlowDown"), bucket.url).delete("t")
     assert bucket.stat("t/a") is None
 
