@@ -15,6 +15,7 @@ from imagenet_etl.build import Build
 from imagenet_etl.index import INDEX, SIDE_FILES
 from imagenet_etl.index_counts import Found
 from imagenet_etl.index_parts import PARTS, IndexParts, regrouped
+from imagenet_etl.own_members import own_members
 from imagenet_etl.progress import Meter, metered
 from imagenet_etl.receipts import Receipt, outputs_intact
 from imagenet_etl.stage import Place, Result
@@ -78,7 +79,8 @@ def _tables(place: Place, found: Found, meter: Meter) -> Iterator[pa.Table]:
         with open_archive(build.storage, ref) as archive:
             held = build.facts.archive(ref.name).splits
             sorter = Sorter(build.facts, ref.name, held, found.splits, found.max_bad_classes)
-            for table in regrouped(_metered(sorter.own_images(archive), meter)):
+            members = own_members(place, ref, archive)
+            for table in regrouped(_metered(sorter.own_images(archive, members), meter)):
                 found.count(table)
                 yield table
             parts = IndexParts(place, ref, sorter, meter)

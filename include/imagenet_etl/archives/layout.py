@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -89,19 +89,23 @@ class Sorter:
             UnsafeMember: Too many members, or one that is too large or no regular file.
             UnexpectedMember: A member does not belong to the dataset, or two have one name.
         """
-        yield from self.own_images(archive)
+        yield from self.own_images(archive, archive.listed())
         for step in self.images_inside(archive):
             yield from step.images
 
-    def own_images(self, archive: OpenArchive) -> Iterator[pa.Table]:
+    def own_images(self, archive: OpenArchive, listed: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Yield index rows for the archive's own members, and note its class tars; see ``images``.
+
+        Args:
+            archive: The open archive.
+            listed: Its own members, as it lists them.
 
         Raises:
             BadArchive, UnsafeMember, UnexpectedMember: As for ``images``.
         """
         self._in_folder = isinstance(archive, OpenFolder)
         tars = [self.class_tars]
-        for members in archive.listed():
+        for members in listed:
             self._check_number(members.num_rows)
             if not self._in_folder:  # where each folder's names have been compared already
                 self._names.add(members)
