@@ -19,6 +19,7 @@ from botocore.exceptions import (
     ConnectionError as AwsConnectionError,
 )
 
+from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.errors import (
     AccessDenied,
     ClockSkewed,
@@ -64,7 +65,7 @@ def typed_aws_errors(action: str, thing: str, passing: Collection[str] = ()) -> 
     try:
         yield
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
+        code = code_of(error)
         if code in passing:
             raise
         raise _typed(code, action, thing, error) from error

@@ -15,10 +15,9 @@ from urllib.parse import urlencode
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING
 from imagenet_etl.config import Settings
 from imagenet_etl.errors import BackupConflict, CloudError, CloudUnavailable
-
-MISSING = ("404", "NoSuchKey", "NotFound")
 
 
 @dataclass(frozen=True)

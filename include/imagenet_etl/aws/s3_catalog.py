@@ -17,14 +17,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import CONFLICT, MISSING, TAKEN
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.datastore.catalog import Catalog, Entry, parse_catalog
 from imagenet_etl.errors import CloudUnavailable
 
-_MISSING = ("404", "NoSuchKey")
 # 404 answers If-Match when the key was removed meanwhile.
-_OUTRUN = (*_MISSING, "412", "PreconditionFailed", "409", "ConditionalRequestConflict")
+_OUTRUN = MISSING | TAKEN | CONFLICT
 _TRIES = 24
 _PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
@@ -165,7 +165,7 @@ def _read(client: Any, place: BackupPlace, dataset: str) -> tuple[Catalog, str, 
     """Return the catalog, its ETag, which is empty when there is none, and its KMS key."""
     uri = place.uri(place.catalog)
     try:
-        with typed_aws_errors("GetObject", uri, passing=_MISSING):
+        with typed_aws_errors("GetObject", uri, passing=MISSING):
             reply = client.get_object(Bucket=place.bucket, Key=place.catalog)
             data: bytes = reply["Body"].read()
     except ClientError:

@@ -18,6 +18,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING, TAKEN
 from imagenet_etl.aws.s3_layout import MARK, BackupPlace
 from imagenet_etl.errors import BackupIncomplete
 from imagenet_etl.files import check_schema, pretty_json
@@ -25,8 +26,6 @@ from imagenet_etl.files import check_schema, pretty_json
 log = logging.getLogger(__name__)
 
 MARK_SCHEMA = 1
-TAKEN = ("412", "PreconditionFailed")
-_MISSING = ("404", "NoSuchKey", "NotFound")
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def _keys_of_marks(client: Any, place: BackupPlace, name: str) -> list[str]:
 
 def _read(client: Any, place: BackupPlace, key: str, name: str) -> ArchiveMark | None:
     try:
-        with typed_aws_errors("GetObject", f"s3://{place.bucket}", passing=_MISSING):
+        with typed_aws_errors("GetObject", f"s3://{place.bucket}", passing=MISSING):
             data = client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
     except ClientError:
         return None

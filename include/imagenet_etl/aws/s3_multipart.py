@@ -20,15 +20,15 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, Stored
+from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, NO_UPLOAD, TAKEN, code_of
 from imagenet_etl.aws.s3_spans import Digests, Span, part_size
 from imagenet_etl.aws.s3_unfinished import Noted, Part, abort, parts_of
-from imagenet_etl.aws.s3_upload import CONFLICT, MISMATCH, TAKEN, Bodies, Sending, changed
+from imagenet_etl.aws.s3_upload import Bodies, Sending, changed
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
 from imagenet_etl.files import digest_of
 
 _TRIES = 3
-_GONE = "NoSuchUpload"
-_LOST = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", *MISMATCH)
+_LOST = MISMATCH | {"InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
 
 
 class MultipartUpload:
@@ -128,14 +128,14 @@ class MultipartUpload:
         try:
             with typed_aws_errors(
                 "CompleteMultipartUpload", self._bucket.uri,
-                passing=(*TAKEN, *CONFLICT, *_LOST, _GONE),
+                passing=TAKEN | CONFLICT | _LOST | NO_UPLOAD,
             ):  # fmt: skip
                 self._bucket.client.complete_multipart_upload(**request)
         except ClientError as error:
-            if error.response["Error"]["Code"] in _LOST:
+            if code_of(error) in _LOST:
                 raise _PartsLost(
                     f"S3 cannot make {self._uri} of the parts that it was sent",
-                    found=error.response["Error"]["Code"],
+                    found=code_of(error),
                     remedy="Run again: all of it will be sent anew",
                 ) from error
             # After a conflict S3 wants a new upload. A repeated call whose first reply was lost
@@ -178,7 +178,8 @@ class MultipartUpload:
         for _ in range(_TRIES):
             body = self._bodies.of(self._file.path, span.start, span.size)
             try:
-                with typed_aws_errors("UploadPart", self._bucket.uri, passing=(*MISMATCH, _GONE)):
+                passing = MISMATCH | NO_UPLOAD
+                with typed_aws_errors("UploadPart", self._bucket.uri, passing=passing):
                     reply = self._bucket.client.upload_part(
                         **self._target,
                         UploadId=upload,
@@ -187,7 +188,7 @@ class MultipartUpload:
                         ChecksumCRC32=span.crc32,
                     )
             except ClientError as error:
-                if error.response["Error"]["Code"] == _GONE:
+                if code_of(error) in NO_UPLOAD:
                     raise self._is_gone() from error
                 continue
             finally:

@@ -18,6 +18,7 @@ from typing import Any
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING
 from imagenet_etl.build import Build
 from imagenet_etl.download import s3
 from imagenet_etl.download.part import PartFile
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 IN_RANGES_ABOVE = 8 << 20
 """Up to this size an object is read in one go; memory is that much a connection."""
 
-_MISSING = ("404", "NoSuchKey", "NotFound")
 _TRIES = 2
 
 
@@ -174,7 +174,7 @@ def read_small(client: Any, bucket: str, key: str) -> SmallObject | None:
     """
     uri = f"s3://{bucket}/{key}"
     try:
-        with typed_aws_errors("GetObject", uri, passing=_MISSING):
+        with typed_aws_errors("GetObject", uri, passing=MISSING):
             reply = client.get_object(Bucket=bucket, Key=key)
             return SmallObject(reply["Body"].read(), reply["LastModified"].timestamp())
     except ClientError:

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket
+from imagenet_etl.aws.s3_codes import NO_UPLOAD
 from imagenet_etl.errors import EtlError
 from imagenet_etl.files import digest_of, pretty_json
 from imagenet_etl.storage import Storage
@@ -27,7 +28,6 @@ from imagenet_etl.storage import Storage
 log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0
-GONE = ("NoSuchUpload", "404")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def unfinished(bucket: Bucket, prefix: str) -> Iterator[tuple[str, str, float]]:
     """Yield key, id and seconds since the epoch of each upload that was begun below a prefix."""
     pages = bucket.client.get_paginator("list_multipart_uploads")
     try:
-        with typed_aws_errors("ListMultipartUploads", bucket.uri, passing=GONE):
+        with typed_aws_errors("ListMultipartUploads", bucket.uri, passing=NO_UPLOAD):
             for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
                 for item in page.get("Uploads", ()):
                     yield item["Key"], item["UploadId"], item["Initiated"].timestamp()
@@ -93,7 +93,7 @@ def parts_of(bucket: Bucket, key: str, upload: str) -> tuple[dict[int, Part], fl
     last = 0.0
     pages = bucket.client.get_paginator("list_parts")
     try:
-        with typed_aws_errors("ListParts", bucket.uri, passing=GONE):
+        with typed_aws_errors("ListParts", bucket.uri, passing=NO_UPLOAD):
             for page in pages.paginate(Bucket=bucket.name, Key=key, UploadId=upload):
                 for item in page.get("Parts", ()):
                     part = Part(
@@ -114,7 +114,7 @@ def abort(bucket: Bucket, key: str, upload: str) -> bool:
     """
     request: dict[str, Any] = {"Bucket": bucket.name, "Key": key, "UploadId": upload}
     try:
-        with typed_aws_errors("AbortMultipartUpload", bucket.uri, passing=GONE):
+        with typed_aws_errors("AbortMultipartUpload", bucket.uri, passing=NO_UPLOAD):
             bucket.client.abort_multipart_upload(**request)
     except ClientError:
         return True

@@ -21,14 +21,12 @@ from s3transfer.utils import ReadFileChunk
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
+from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, TAKEN, code_of
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
 
 MIB = 1 << 20
 _IN_MEMORY = MIB
 _CONFLICT_WAITS_S = (0.1, 0.5, 2.0)
-TAKEN = ("412", "PreconditionFailed")
-CONFLICT = ("409", "ConditionalRequestConflict", "OperationAborted")
-MISMATCH = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
 
 
 @dataclass(frozen=True)
@@ -108,12 +106,12 @@ def put_file(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) 
         raise changed(file)
     for wait_s in (*_CONFLICT_WAITS_S, None):
         # A conflict is another writer's request under way: S3 asks to try again.
-        passing = (*TAKEN, *MISMATCH, *(CONFLICT if wait_s is not None else ()))
+        passing = TAKEN | MISMATCH | (CONFLICT if wait_s is not None else set())
         try:
             with typed_aws_errors("PutObject", bucket.uri, passing=passing):
                 etag = _put(bucket, file, sending, bodies)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
+            code = code_of(error)
             if code in MISMATCH:
                 raise changed(file) from error
             if code in TAKEN:

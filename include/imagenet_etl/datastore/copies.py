@@ -24,6 +24,7 @@ from imagenet_etl.aws.ebs.tags import (
 )
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_catalog import read_catalog
+from imagenet_etl.aws.s3_codes import MISSING
 from imagenet_etl.aws.s3_layout import BackupPlace
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.costs import s3_usd_a_month, snapshot_usd_a_month
@@ -35,7 +36,6 @@ from imagenet_etl.errors import CloudError, CloudNotFound
 from imagenet_etl.manifest import MANIFEST as MANIFEST_FILE
 
 FOLDER, BACKUP, SNAPSHOT = "folder", "backup", "snapshot"
-_MISSING = ("404", "NoSuchKey")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def backup_digest(store: Datastore, place: BackupPlace, version: str) -> str:
     key = f"{place.version(version)}/{MANIFEST_FILE}"
     digest = hashlib.sha256()
     try:
-        with typed_aws_errors("GetObject", place.uri(key), passing=_MISSING):
+        with typed_aws_errors("GetObject", place.uri(key), passing=MISSING):
             reply = store.client("s3").get_object(Bucket=place.bucket, Key=key)
             for block in reply["Body"].iter_chunks(1 << 20):
                 digest.update(block)

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
+from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
 from imagenet_etl.datastore.copies import (
@@ -128,7 +129,7 @@ def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[Cloud
                 with typed_aws_errors("DeleteSnapshot", name, passing=(_IN_USE, _GONE)):
                     ec2.delete_snapshot(SnapshotId=name)
             except ClientError as error:
-                if error.response["Error"]["Code"] == _IN_USE:
+                if code_of(error) == _IN_USE:
                     troubles.append(_in_use(name, error))
     return troubles
 

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket
+from imagenet_etl.aws.s3_codes import NO_UPLOAD, TAKEN, code_of
 from imagenet_etl.aws.s3_spans import part_size
 from imagenet_etl.aws.s3_unfinished import abort, unfinished
 from imagenet_etl.errors import CloudUnavailable, KeyExists
@@ -22,8 +23,6 @@ from imagenet_etl.storage import Stat
 AT_ONCE_BYTES = 5_000_000_000
 PART_BYTES = 512 << 20
 _CONNECTIONS = 16
-_TAKEN = ("412", "PreconditionFailed")
-_GONE = "NoSuchUpload"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Copy:
             raise KeyExists(f"{uri} exists already")
         target = {"Bucket": self.bucket.name, "Key": key}
         try:
-            with typed_aws_errors("CopyObject", uri, passing=(*_TAKEN, _GONE)):
+            with typed_aws_errors("CopyObject", uri, passing=TAKEN | NO_UPLOAD):
                 if self.stat.size <= AT_ONCE_BYTES:
                     self._at_once(target)
                 else:
@@ -62,7 +61,7 @@ class Copy:
         except ClientError as error:
             # A call that is repeated after its reply was lost finds the upload gone, and the key
             # taken: the caller knows by whom.
-            is_gone = error.response["Error"]["Code"] == _GONE
+            is_gone = code_of(error) in NO_UPLOAD
             if is_gone and self.bucket.head(key) is None:
                 raise CloudUnavailable(
                     f"{uri}: the upload of its copy is gone",

@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import TAKEN
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.build import Build
 from imagenet_etl.download.answers import check_magic, check_size
@@ -26,7 +27,6 @@ from imagenet_etl.download.wanted import Wanted
 from imagenet_etl.errors import BadArchive, CloudUnavailable, EtlError
 from imagenet_etl.progress import Meter
 
-_REPLACED = {"412", "PreconditionFailed"}
 _BLOCK_BYTES = 1 << 20
 
 
@@ -120,7 +120,7 @@ class _S3Source:
         bucket, key = parse_s3_uri(self._wanted.url)
         pinned = {"Range": span.header, "IfMatch": remote.validator}
         try:
-            with typed_aws_errors("GetObject", self._wanted.shown, passing=_REPLACED):
+            with typed_aws_errors("GetObject", self._wanted.shown, passing=TAKEN):
                 body = self._client.get_object(Bucket=bucket, Key=key, **pinned)["Body"]
                 with closing(body), _damage_is_transient():
                     yield Answer(self._blocks(body, span), span.end or remote.total)

@@ -14,7 +14,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_bucket import MISSING, Bucket
+from imagenet_etl.aws.s3_bucket import Bucket
+from imagenet_etl.aws.s3_codes import MISSING, NO_UPLOAD, code_of
 from imagenet_etl.aws.s3_unfinished import abort, parts_of
 from imagenet_etl.download.bucket_copy import Copy
 from imagenet_etl.errors import CloudUnavailable, KeyExists
@@ -23,8 +24,7 @@ from imagenet_etl.storage import Stat
 BORN_OF = "imagenet-etl-relay"
 """Metadata: a random word that tells an object of ours from whatever else bears its key."""
 
-_GONE = ("NoSuchUpload", "404")
-_LOST = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", *_GONE)
+_LOST = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", *NO_UPLOAD)
 
 
 class PartsLost(CloudUnavailable):
@@ -82,7 +82,8 @@ class StagedObject:
         crc = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
         sent = {"PartNumber": number, "ChecksumCRC32": crc}
         try:
-            with typed_aws_errors("UploadPart", f"{self._bucket.uri}/{self._key}", passing=_GONE):
+            uri = f"{self._bucket.uri}/{self._key}"
+            with typed_aws_errors("UploadPart", uri, passing=NO_UPLOAD):
                 reply = self._client.upload_part(**self._target, **sent, UploadId=upload, Body=data)
         except ClientError as error:
             raise self._lost(error) from error
@@ -160,6 +161,6 @@ class StagedObject:
     def _lost(self, error: ClientError | None) -> PartsLost:
         return PartsLost(
             f"{self._bucket.uri}/{self._key}: the upload or a part of it is gone",
-            found=error.response["Error"]["Code"] if error else "no such object",
+            found=code_of(error) if error else "no such object",
             remedy="Run again: it is fetched anew; does a lifecycle rule abort uploads?",
         )

@@ -16,13 +16,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.errors import CloudError, KeyExists, LeaseLost
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.s3_counts import Counted
 from imagenet_etl.storage.s3_object import S3Object, head_of, stat_of
 from imagenet_etl.storage.s3_placing import Placing
-from imagenet_etl.storage.s3_session import MISSING, Session, tag_of
+from imagenet_etl.storage.s3_session import Session, tag_of
 from imagenet_etl.storage.s3_tree import Trees
 from imagenet_etl.storage.s3_writing import Name, Writer
 from imagenet_etl.storage.staging import Staging

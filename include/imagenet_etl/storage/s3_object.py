@@ -18,11 +18,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING, TAKEN
 from imagenet_etl.errors import ArchiveChanged, CloudUnavailable
 from imagenet_etl.storage.base import Stat
 from imagenet_etl.storage.s3_ahead import ReadAhead
 from imagenet_etl.storage.s3_counts import Counted, Reads
-from imagenet_etl.storage.s3_session import MISSING, TAKEN, Session, tag_of
+from imagenet_etl.storage.s3_session import Session, tag_of
 from imagenet_etl.storage.s3_signed import SignedUrl
 
 _BLOCK_BYTES = 4 << 20

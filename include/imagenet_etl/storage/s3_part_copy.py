@@ -14,11 +14,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING, TAKEN, code_of
 from imagenet_etl.aws.s3_spans import part_size
 from imagenet_etl.errors import CloudUnavailable
 from imagenet_etl.storage.base import Stat
 from imagenet_etl.storage.s3_object import head_of
-from imagenet_etl.storage.s3_session import MISSING, TAKEN, code_of
 from imagenet_etl.storage.s3_writing import Name, Writer
 
 COPY_PART_BYTES = 128 << 20

@@ -7,16 +7,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from botocore.exceptions import ClientError
-
 from imagenet_etl.aws.client_config import MAX_CONNECTIONS
 from imagenet_etl.storage.s3_ahead import Room
 from imagenet_etl.storage.s3_counts import Pace, Reads
 from imagenet_etl.storage.s3_signed import SignedGets
-
-MISSING = {"404", "NoSuchKey", "NotFound"}
-TAKEN = {"412", "PreconditionFailed"}
-CONFLICT = {"409", "ConditionalRequestConflict"}
 
 _T = TypeVar("_T")
 
@@ -79,12 +73,6 @@ class Session:
             for each in running:
                 each.cancel()
             wait(running)
-
-
-def code_of(error: ClientError) -> str:
-    """Return what S3 calls the error."""
-    code: str = error.response.get("Error", {}).get("Code", "")
-    return code
 
 
 def tag_of(etag: str) -> str:

@@ -24,12 +24,13 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.s3_bucket import LocalFile
+from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, MISSING, NO_UPLOAD, TAKEN, code_of
 from imagenet_etl.aws.s3_spans import Digests, Span, part_size
-from imagenet_etl.aws.s3_upload import MISMATCH, Bodies
+from imagenet_etl.aws.s3_upload import Bodies
 from imagenet_etl.errors import CloudUnavailable, EtlError
 from imagenet_etl.files import hash_file
 from imagenet_etl.storage.s3_object import head_of
-from imagenet_etl.storage.s3_session import CONFLICT, MISSING, TAKEN, Session, code_of, tag_of
+from imagenet_etl.storage.s3_session import Session, tag_of
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,7 @@ PART_BYTES = 16 << 20
 _WRITER = "imagenet-etl-writer"
 _TRIES = 5
 _PAUSE_S = 0.2
-_GONE = {"404", "NoSuchUpload"}
-_AGAIN = {*CONFLICT, *MISMATCH}
+_AGAIN = CONFLICT | MISMATCH
 _ABSENT = {"IfNoneMatch": "*"}
 # A key that is to have some ETag and does not exist gives 404, and so does a bucket.
 _UNMET = TAKEN | MISSING
@@ -215,7 +215,7 @@ class Writer:
     def abort(self, upload: Name) -> None:
         """Remove the parts of an upload; if that fails, the log says so."""
         try:
-            with typed_aws_errors("AbortMultipartUpload", self._url, passing=_GONE):
+            with typed_aws_errors("AbortMultipartUpload", self._url, passing=NO_UPLOAD):
                 self._client.abort_multipart_upload(**upload)
         except (ClientError, EtlError) as error:
             log.warning("%s keeps parts of %s: %s", self._url, upload["Key"], error)
@@ -227,7 +227,7 @@ class Writer:
         """Make the object of its parts; return False if its key was taken meanwhile."""
         name = {"Bucket": upload["Bucket"], "Key": upload["Key"]}
         ordered = {"Parts": [parts[number] for number in sorted(parts)]}
-        passing = TAKEN | CONFLICT | _GONE
+        passing = TAKEN | CONFLICT | NO_UPLOAD
         try:
             with typed_aws_errors("CompleteMultipartUpload", self._url, passing=passing):
                 self._client.complete_multipart_upload(**upload, **end, MultipartUpload=ordered)

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from imagenet_etl.aws.ebs.once import found_soon
 from imagenet_etl.aws.ebs.waits import DETACHED, attachment_of, described_volume
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.errors import CloudNotFound, StillPending, VolumeFailed
 
 log = logging.getLogger(__name__)
@@ -131,12 +132,12 @@ def _answer(ec2: Any, volume_id: str, instance_id: str, error: ClientError) -> b
         VolumeFailed: It went to another instance, or EC2 refuses for another reason.
         StillPending: Volume or instance are in a state that passes.
     """
-    code = error.response["Error"]["Code"]
+    code = code_of(error)
     told = error.response["Error"].get("Message", "")
     # The call may have been heard before, and its reply lost; what it did may show late.
     if _attached_as(ec2, volume_id, instance_id):
         return False
-    if code == _IN_USE and found_soon(lambda: _attached_as(ec2, volume_id, instance_id)):
+    if code == _IN_USE and found_soon(lambda: bool(_attached_as(ec2, volume_id, instance_id))):
         return False
     if code in _TAKEN and "in use" in told:
         return True

@@ -26,6 +26,7 @@ from imagenet_etl.aws.ebs.tags import (
     tags_of,
 )
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.errors import CloudNotFound, CloudUnavailable, ConfigError, StillPending
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def _sent(ec2: Any, action: str, request: dict[str, Any], look: Look) -> dict[st
         with typed_aws_errors(action, thing, passing=LIMITS_S):
             made = call(**request)
     except ClientError as error:
-        code = error.response["Error"]["Code"]
+        code = code_of(error)
         raise StillPending(
             f"{action} on {thing} has to wait",
             found=code,

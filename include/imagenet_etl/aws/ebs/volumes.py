@@ -19,6 +19,7 @@ from imagenet_etl.aws.ebs.tags import DEPLOYMENT, TOKEN, tag_filters, tag_specif
 from imagenet_etl.aws.ebs.volume_request import VolumeRequest
 from imagenet_etl.aws.ebs.waits import DETACHED, described_volume
 from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.errors import (
     CloudNotFound,
     CloudUnavailable,
@@ -120,7 +121,7 @@ def delete_volume(ec2: Any, volume_id: str) -> None:
     except ClientError as error:
         raise StillPending(
             f"volume {volume_id} cannot be deleted yet",
-            found=error.response["Error"]["Code"],
+            found=code_of(error),
             retry_after_s=5.0,
         ) from error
 
