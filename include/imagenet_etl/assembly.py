@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -141,8 +142,9 @@ def _records(tree: NewTree, segments: list[Segment]) -> Iterator[pa.Table]:
     storage = tree.place.build.storage
     keys = [f"{tree.place.base}/records/{segment.number:05d}.parquet" for segment in segments]
     tables = each(storage, partial(read_table, storage), keys, _TABLES_AHEAD)
-    for segment, table in zip(segments, tables, strict=True):
-        yield tree.moved(table, segment)
+    with closing(tables):
+        for segment, table in zip(segments, tables, strict=True):
+            yield tree.moved(table, segment)
 
 
 def _loose_files(tables: Iterable[pa.Table], output: str) -> Iterator[pa.Table]:

@@ -152,7 +152,7 @@ class Lease:
         key = beat_key(self.key, self.fence, self.owner, parked=parked)
         self._storage.put(key, json.dumps(beat).encode())
         if parked:
-            self._storage.delete(self._beat_key)
+            self._storage.remove(self._beat_key)
 
     def release(self, *, parked: bool = False) -> None:
         """Give this claim's part back, or park it, unless it was lost already.
@@ -165,13 +165,13 @@ class Lease:
             look = look_at(self._storage, self.key)
             if not self._is_held_in(look):
                 if look.latest == self.fence:  # the last beat may have come after the later try's
-                    self._storage.delete(self._beat_key)
+                    self._storage.remove(self._beat_key)
                 return
             parked = parked and not self._has_failed_sibling(look)
             if not parked:
                 for file in look.beats:
                     if file.is_parked:
-                        self._storage.delete(file.key)
+                        self._storage.remove(file.key)
             self.beat(parked=parked, released=not parked)
         except (StorageError, CloudUnavailable) as trouble:
             log.warning("%s could not be given back, it goes stale instead: %s", self.key, trouble)

@@ -37,7 +37,7 @@ from imagenet_etl.lease_state import (
 )
 from imagenet_etl.processes import this_process
 from imagenet_etl.storage import Storage
-from imagenet_etl.storage.many import delete_all
+from imagenet_etl.storage.many import remove_all
 
 __all__ = [
     "HEARTBEAT_S",
@@ -107,7 +107,7 @@ def _join(storage: Storage, key: str, owner: Owner, look: Look, holders: Holders
         is_done = beat.is_parked or beat.is_dead() or is_other_try
         if is_done and beat.file.is_beat and beat.file.key != mine:
             over.append(beat.file.key)
-    delete_all(storage, over)
+    remove_all(storage, over)
     return lease if lease.is_held() else None
 
 
@@ -120,10 +120,10 @@ def _win(lease: Lease, storage: Storage) -> Lease | None:
         return None
     look = look_at(storage, lease.key)
     if look.latest != lease.fence:  # older generations were swept between look and creation
-        storage.delete(mine)
+        storage.remove(mine)
         return None
     older = [file.key for file in look.files if file.generation < lease.fence]
-    delete_all(storage, older)
+    remove_all(storage, older)
     lease.beat()
     return lease
 

@@ -100,8 +100,8 @@ def groups_to_pack(build: Build) -> list[str]:
     Raises:
         StageNotDone: The plan has no valid receipt.
     """
-    plan = receipts_up_to(build, "plan_shards")["plan_shards"]
-    packed = find_receipt(build, "pack")
+    done = receipts_up_to(build, "plan_shards")
+    plan, packed = done["plan_shards"], find_receipt(build, "pack", done)
     if packed is not None and stage_of("pack").is_whole(build, packed):
         return []
     images = sum(sum(classes.values()) for classes in plan.facts["planned"].values())

@@ -6,27 +6,28 @@ eleven minutes, and that before each slice.
 
 from __future__ import annotations
 
-import io
+import json
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from imagenet_etl.archives.kinds import FOLDER
 from imagenet_etl.archives.listing import MEMBERS
 from imagenet_etl.archives.location import ArchiveRef, OpenArchive
+from imagenet_etl.files import check_schema, digest_of
 from imagenet_etl.index_parts import PARTS
 from imagenet_etl.stage import Place
 
 log = logging.getLogger(__name__)
 
+NOTES_SCHEMA = 1
 _WORTH_S = 5.0
 """A walk that took less is sooner made again than noted."""
-_MOST = 1 << 16
+_MOST = 1 << 15
 """An archive with more members of its own is not one of class tars; its index has no slices."""
-_MADE_FROM = b"archive"
 
 
 def own_members(place: Place, ref: ArchiveRef, archive: OpenArchive) -> Iterator[pa.Table]:
@@ -39,12 +40,17 @@ def own_members(place: Place, ref: ArchiveRef, archive: OpenArchive) -> Iterator
 
     Raises:
         BadArchive, UnsafeMember: As for ``listed``.
+        SchemaTooNew: A newer version of this project made the notes.
     """
-    key = f"{place.base}/{PARTS}/{ref.name}/members.parquet"
-    noted = None if ref.kind == FOLDER else _noted(place, ref, key)
+    if place.build.facts.layout.class_tars is None or ref.kind == FOLDER:
+        yield from archive.listed()
+        return
+    key = f"{place.base}/{PARTS}/{ref.name}/members.json"
+    noted = _noted(place, ref, key)
     if noted is not None:
-        log.info("untar %s: %s members of its own were found before", ref.name, noted.num_rows)
-        yield noted
+        rows = sum(table.num_rows for table in noted)
+        log.info("untar %s: its %s own members were found before", ref.name, f"{rows:,}")
+        yield from noted
         return
     tables, rows, began = [], 0, time.monotonic()
     for table in archive.listed():
@@ -54,25 +60,36 @@ def own_members(place: Place, ref: ArchiveRef, archive: OpenArchive) -> Iterator
         else:
             tables.clear()
         yield table
-    is_long = time.monotonic() - began >= _WORTH_S
-    if tables and is_long and ref.kind != FOLDER:
-        sink = io.BytesIO()
-        schema = MEMBERS.with_metadata({_MADE_FROM: _made_from(ref)})
-        pq.write_table(pa.concat_tables(tables).cast(schema), sink)
-        place.build.storage.put(key, sink.getvalue())
+    if tables and time.monotonic() - began >= _WORTH_S:
+        archive.check()
+        place.build.check_owner()
+        place.build.storage.put(key, _encoded(ref, tables))
 
 
-def _noted(place: Place, ref: ArchiveRef, key: str) -> pa.Table | None:
-    data = place.build.storage.read(key)
-    if data is None:
-        return None
+def _encoded(ref: ArchiveRef, tables: list[pa.Table]) -> bytes:
+    fields = {
+        "schema_version": NOTES_SCHEMA,
+        "archive": _told_apart_by(ref),
+        "tables": [[column.to_pylist() for column in table.columns] for table in tables],
+    }
+    return json.dumps(fields | {"digest": digest_of(fields)}).encode()
+
+
+def _noted(place: Place, ref: ArchiveRef, key: str) -> list[pa.Table] | None:
+    """Return the tables of an earlier walk; None where there are none, or they are damaged."""
+    fields: dict[str, Any]
     try:
-        table = pq.read_table(io.BytesIO(data))
-    except pa.ArrowInvalid:
-        return None  # damaged, which is as good as none
-    is_same = (table.schema.metadata or {}).get(_MADE_FROM) == _made_from(ref)
-    return table.cast(MEMBERS) if is_same and table.schema.equals(MEMBERS) else None
+        fields = json.loads(place.build.storage.read(key) or b"{}")
+        digest = fields.pop("digest")
+    except (ValueError, KeyError):
+        return None
+    if digest != digest_of(fields):
+        return None
+    check_schema(key, fields["schema_version"], NOTES_SCHEMA)
+    if fields["archive"] != _told_apart_by(ref):
+        return None
+    return [pa.table(columns, schema=MEMBERS) for columns in fields["tables"]]
 
 
-def _made_from(ref: ArchiveRef) -> bytes:
-    return f"{ref.name} {ref.size} {ref.tag}".encode()
+def _told_apart_by(ref: ArchiveRef) -> list[str | int]:
+    return [ref.name, ref.size, ref.tag]

@@ -195,7 +195,7 @@ def _finished(place: Place, segments: list[Segment]) -> dict[int, dict[str, Any]
         if receipt and all(there.get(name) == noted[name] for name in names):
             done[segment.number] = receipt
         else:
-            storage.delete(key)
+            storage.remove(key)
     return done
 
 

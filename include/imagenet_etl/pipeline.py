@@ -141,7 +141,7 @@ def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:
 def find_receipt(
     build: Build, name: str, known: Mapping[str, Receipt] = MappingProxyType({})
 ) -> Receipt | None:
-    """Return a stage's valid receipt, or None when it is not done.
+    """Return a stage's valid receipt, or None when it is not done, or not asked for.
 
     Args:
         build: The run's view of the dataset.
@@ -210,6 +210,7 @@ def _receipts_of(
             break
         done[stage.name] = receipt
 
+    # In threads nothing may make an AWS client; in a bucket no stage has a backup or snapshot.
     def holds(stage: Stage) -> bool:
         return stage.name in done and stage.still_true(build, done[stage.name])
 

@@ -78,7 +78,7 @@ def publish_output(storage: Storage, base: str, name: str, path: Path, sha256: s
         if there is not None and storage.digest(key) == (size, sha256):
             path.unlink()
             return Output(name, size, sha256, there.tag)
-        storage.delete(key)
+        storage.remove(key)
         stat = storage.publish(key, path)
     return Output(name, size, sha256, stat.tag)
 

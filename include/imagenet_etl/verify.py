@@ -60,7 +60,7 @@ def verify(place: Place) -> Result:
         if packed.base != final and read_manifest(build, manifest.version) is None:
             # Nothing of it was published: let the next run pack it anew.
             build.storage.delete(_pack_folder(place))
-            build.storage.delete(_notes_key(place))
+            build.storage.remove(_notes_key(place))
             error.remedy = "What was packed is dropped: run again, and check the disk's health"
         raise
     if packed.base == final:
@@ -127,7 +127,7 @@ def _clean_up(place: Place, final: str) -> None:
     storage, folder = place.build.storage, _pack_folder(place)
     for name in ("parts", "records", "segments", "leases", "tree"):
         storage.delete(f"{folder}/{name}")
-    storage.delete(_notes_key(place))
+    storage.remove(_notes_key(place))
     moved = replace(place.done["pack"], base=final)
     storage.put(f"{folder}/receipt.json", moved.to_json())
 

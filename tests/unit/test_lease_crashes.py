@@ -27,7 +27,7 @@ from imagenet_etl.storage import LocalStorage, Storage
 pytestmark = pytest.mark.usefixtures("temporary_folder")
 
 CLAIMS = [Owner("run-1", f"pack[{number}]") for number in range(3)]
-WRITES = ("create", "put", "delete")
+WRITES = ("create", "put", "remove")
 
 
 class KilledHere(BaseException):
@@ -114,7 +114,7 @@ def test_a_killed_task_is_stepped_through_to_its_end(folder):
     mortal = Mortal(folder, 100)
     come_and_go(mortal, parked=True)
     join(mortal, CLAIMS[1]).release()
-    assert 100 - mortal.left == len(["create", "put", "park", "delete", "put", "delete", "put"])
+    assert 100 - mortal.left == len(["create", "put", "park", "remove", "put", "remove", "put"])
 
 
 def test_no_other_run_slips_in_while_tasks_hand_the_lock_on(storage):

@@ -1,5 +1,6 @@
 """The way from class tar to class tar is walked once, however many slices the index takes."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from tests.support.class_tars import (
 )
 
 from imagenet_etl import own_members
+from imagenet_etl.archives import listing
+from imagenet_etl.archives.layout import Sorter
 from imagenet_etl.archives.opened import OpenFile, OpenFolder
-from imagenet_etl.errors import StillPending
+from imagenet_etl.errors import ArchiveChanged, SchemaTooNew, StillPending
 from imagenet_etl.pipeline import run_stage
 
 TARS = inner_tars(few_classes(9))
@@ -56,7 +59,7 @@ def one_slice(build) -> None:
 
 
 def noted(build) -> list[Path]:
-    return list(Path(build.settings.data_dir).glob("work/*/untar/*/parts/*/members.parquet"))
+    return list(Path(build.settings.data_dir).glob("work/*/untar/*/parts/*/members.json"))
 
 
 def test_slices_walk_the_archive_once_and_end_in_the_same_bytes(tmp_path, source, walks) -> None:
@@ -96,17 +99,76 @@ def test_a_folder_is_looked_through_each_time(tmp_path, walks) -> None:
     assert (len(walks), noted(build)) == (2, [])
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", None], ids=["empty", "damaged", "another's"])
-def test_notes_that_are_damaged_or_of_another_archive_are_not_used(
-    tmp_path, source, walks, monkeypatch, content
-) -> None:
+DAMAGES = {
+    "empty": lambda _: b"",
+    "cut": lambda data: data[:-1],
+    "another name": lambda data: data.replace(b"n00000001", b"n00000011", 1),
+    "no digest": lambda data: data.replace(b"digest", b"tsegid"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_notes_are_made_anew(tmp_path, source, walks, damage) -> None:
     build = fall11(tmp_path, source, slice_s=0)
-    with monkeypatch.context() as other:
-        other.setattr(own_members, "_made_from", lambda _: b"another archive")
-        one_slice(build)
+    one_slice(build)
     (notes,) = noted(build)
-    if content is not None:
-        notes.write_bytes(content)
+    good = notes.read_bytes()
+    damaged = DAMAGES[damage](good)
+    assert damaged != good
+    notes.write_bytes(damaged)
     one_slice(build)
     assert walks == [WHOLE, WHOLE]
-    assert notes.stat().st_size > 4, "it is noted anew"
+    assert notes.read_bytes() == good
+
+
+def test_notes_of_another_archive_are_not_used(tmp_path, source, walks, monkeypatch) -> None:
+    build = fall11(tmp_path, source, slice_s=0)
+    with monkeypatch.context() as other:
+        other.setattr(own_members, "_told_apart_by", lambda _: ["another", 0, ""])
+        one_slice(build)
+    one_slice(build)
+    assert walks == [WHOLE, WHOLE]
+
+
+def test_notes_of_a_newer_version_are_refused(tmp_path, source, monkeypatch) -> None:
+    build = fall11(tmp_path, source, slice_s=0)
+    with monkeypatch.context() as newer:
+        newer.setattr(own_members, "NOTES_SCHEMA", own_members.NOTES_SCHEMA + 1)
+        one_slice(build)
+    with build.locked() as held, pytest.raises(SchemaTooNew):
+        run_stage(held, "untar")
+
+
+def test_an_archive_that_changes_while_it_is_walked_is_not_noted(
+    tmp_path, source, monkeypatch
+) -> None:
+    build = fall11(tmp_path, source, slice_s=0)
+    run_stages(build, "download")
+    listed = OpenFile.listed
+
+    def changing(archive):
+        yield from listed(archive)
+        os.utime(source, ns=(0, 0))
+
+    monkeypatch.setattr(OpenFile, "listed", changing)
+    with build.locked() as held, pytest.raises(ArchiveChanged):
+        run_stage(held, "untar")
+    assert noted(build) == []
+
+
+def test_notes_yield_the_tables_of_the_walk(tmp_path, source, monkeypatch) -> None:
+    monkeypatch.setattr(listing, "BATCH_MEMBERS", 4)
+    build = fall11(tmp_path, source, slice_s=0)
+    seen = []
+    own = Sorter.own_images
+
+    def watched(sorter, archive, tables):
+        kept = list(tables)
+        seen.append([table.num_rows for table in kept])
+        return own(sorter, archive, kept)
+
+    monkeypatch.setattr(Sorter, "own_images", watched)
+    one_slice(build)
+    one_slice(build)
+    assert seen[0] == seen[1]
+    assert sum(seen[0]) == len(TARS)

@@ -72,7 +72,7 @@ class Ledger:
         sent = self._sent()
         self._storage.place(f"{self._folder}/{_PLANNED}", self._planned)
         for key in sent:
-            self._storage.delete(key)
+            self._storage.remove(key)
         self._storage.flush(self._folder)
 
     def add(self, rows: list[Row]) -> None:

@@ -78,7 +78,8 @@ def archives_unchanged(build: Build, receipt: Receipt) -> bool:
 
 def archives_there(build: Build, receipt: Receipt) -> bool:
     """Return whether every archive can be read."""
-    return all(ref.is_unchanged(build.storage) for ref in archives_of(receipt).values())
+    refs = list(archives_of(receipt).values())
+    return all(each(build.storage, lambda ref: ref.is_unchanged(build.storage), refs))
 
 
 def sources_unchanged(build: Build) -> bool:

@@ -119,7 +119,7 @@ def receipts_of(build: Build) -> dict[str, Receipt]:
 
     done: dict[str, Receipt] = {}
     for name in build.facts.stages:
-        receipt = find_receipt(build, name)
+        receipt = find_receipt(build, name, done)
         if receipt is None:
             break
         done[name] = receipt

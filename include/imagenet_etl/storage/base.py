@@ -135,6 +135,9 @@ class Storage(Protocol):
     def delete(self, prefix: str) -> None:
         """Remove a key, or everything below it; a missing one is no error."""
 
+    def remove(self, key: str) -> None:
+        """Remove an object; a missing one is no error. In a bucket it costs one request."""
+
     def staging(self) -> Path:
         """Return this process's own local folder, from which ``publish`` is cheap."""
 

@@ -245,8 +245,13 @@ class LocalStorage:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, onerror=_unless_gone)
                 return
+        self.remove(prefix)
+
+    def remove(self, key: str) -> None:
+        """Remove a file."""
+        with self._typed():
             try:
-                path.unlink(missing_ok=True)
+                self._path(key).unlink(missing_ok=True)
             except NotADirectoryError:
                 return  # what should be its folder is a file
 

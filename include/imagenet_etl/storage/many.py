@@ -1,9 +1,9 @@
-"""Many small questions to a storage at once, since each costs a bucket's latency."""
+"""Many requests to a storage at once, since each costs a bucket's latency."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -66,38 +66,39 @@ def _known(pairs: Iterable[tuple[str, Stat | None]]) -> dict[str, Stat]:
 
 def each(
     storage: Storage,
-    question: Callable[[Item], Found],
+    work: Callable[[Item], Found],
     items: Sequence[Item],
     at_once: int = _AT_ONCE,
-) -> Iterator[Found]:
-    """Yield the answer for each item in order: one by one on a disk, some at once in a bucket.
+) -> Generator[Found, None, None]:
+    """Yield what is found for each item in order: one by one on a disk, some at once in a bucket.
 
     Args:
         storage: Whether it is in a bucket tells which of the two.
-        question: Gives the answer.
-        items: What is asked about.
-        at_once: How many answers are under way or wait to be taken.
+        work: Asks, reads, writes or removes something in it.
+        items: What for.
+        at_once: How many results are under way or wait to be taken.
 
     Raises:
         Exception: What the first of them that failed raised.
     """
     if storage.on_disk or len(items) < 2:
-        yield from map(question, items)
+        yield from map(work, items)
         return
     with ThreadPoolExecutor(min(at_once, len(items)), thread_name_prefix="many") as pool:
-        coming = deque(pool.submit(question, item) for item in items[:at_once])
+        left = iter(items)
+        coming = deque(pool.submit(work, item) for item in islice(left, at_once))
         try:
-            left = iter(items[at_once:])
             while coming:
                 found = coming.popleft().result()
-                coming.extend(pool.submit(question, item) for item in islice(left, 1))
+                for item in islice(left, 1):
+                    coming.append(pool.submit(work, item))
                 yield found
         finally:
             for future in coming:
                 future.cancel()
 
 
-def delete_all(storage: Storage, keys: Sequence[str]) -> None:
-    """Remove keys and what is below them; missing ones are no error."""
-    for _ in each(storage, storage.delete, keys):
+def remove_all(storage: Storage, keys: Sequence[str]) -> None:
+    """Remove objects; missing ones are no error."""
+    for _ in each(storage, storage.remove, keys):
         pass

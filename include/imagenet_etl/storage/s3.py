@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -210,12 +211,12 @@ class S3Storage:
 
     def delete(self, prefix: str) -> None:
         """Remove a key and everything below it."""
-        # In a general purpose bucket a key may be a folder as well; most often it is one of both.
-        own = self._session.pool().submit(self._trees.delete_one, self._key(prefix))
-        try:
-            self._trees.delete(self._key(key) for key, _ in self.list(prefix))
-        finally:
-            own.result()
+        own = self._key(prefix)
+        self._trees.delete(chain((self._key(key) for key, _ in self.list(prefix)), (own,)))
+
+    def remove(self, key: str) -> None:
+        """Remove a key, by one request."""
+        self._trees.remove(self._key(key))
 
     def staging(self) -> Path:
         """Return a scratch folder on local disk."""

@@ -27,6 +27,8 @@ class Session:
         pace: How fast reading is.
         room: The memory for what is read ahead.
         signed: The cheap way to read.
+        put_tells_tag: Whether the answer to a PUT has the ETag that the object will have; None
+            until one was compared.
     """
 
     def __init__(self, client: Any) -> None:
@@ -36,6 +38,7 @@ class Session:
         self.pace = Pace()
         self.room = Room(self.pool)
         self.signed = SignedGets(client)
+        self.put_tells_tag: bool | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
 

@@ -121,7 +121,7 @@ class Trees:
         """
         self._session.each(_batches(iter(keys)), self._delete_batch, _BATCHES_AT_ONCE)
 
-    def delete_one(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """Remove an object by one request; a missing one is no error."""
         with typed_aws_errors("DeleteObject", self._url):
             self._client.delete_object(**self._name(key))
@@ -153,7 +153,7 @@ class Trees:
 
     def _delete_each(self, keys: list[str]) -> list[tuple[str, str]]:
         for key in keys:
-            self.delete_one(key)
+            self.remove(key)
         return []
 
 

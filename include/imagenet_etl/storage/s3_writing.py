@@ -113,16 +113,25 @@ class Writer:
         if path.stat().st_size > MULTIPART_ABOVE:
             # A refusal after the last part would have cost all of them.
             taken = head_of(self._client, name, self._url) is not None
-            if taken or not self._in_parts(name, path, {"IfNoneMatch": "*"}):
-                return None
-            head = head_of(self._client, name, self._url)
-            if head is None:
-                raise FileNotFoundError(f"{self._url}/{name['Key']} vanished after its upload")
-            return tag_of(head["ETag"])
+            is_ours = not taken and self._in_parts(name, path, {"IfNoneMatch": "*"})
+            return self._tag_at(name) if is_ours else None
         sha256 = bytes.fromhex(hash_file(path, "sha256")["sha256"])
         with path.open("rb") as body:
             checksum = {"ChecksumSHA256": base64.b64encode(sha256).decode()}
-            return self._put_if(_ABSENT, name, body, checksum)
+            told = self._put_if(_ABSENT, name, body, checksum)
+        if told is None or self._session.put_tells_tag:
+            return told
+        # Servers like S3 may tell another ETag than a HEAD and a listing will; S3 does not.
+        tag = self._tag_at(name)
+        if self._session.put_tells_tag is None:
+            self._session.put_tells_tag = tag == told
+        return tag
+
+    def _tag_at(self, name: Name) -> str:
+        head = head_of(self._client, name, self._url)
+        if head is None:
+            raise FileNotFoundError(f"{self._url}/{name['Key']} vanished after its upload")
+        return tag_of(head["ETag"])
 
     def _put_if(
         self, condition: dict[str, str], name: Name, body: IO[bytes], checksum: dict[str, str]
@@ -136,7 +145,7 @@ class Writer:
                     reply = self._client.put_object(
                         **name, **checksum, **condition, Metadata=writer, Body=body
                     )
-                return tag_of(reply["ETag"])
+                return tag_of(reply.get("ETag", ""))
             except ClientError as error:
                 code = code_of(error)
             if code in _UNMET:

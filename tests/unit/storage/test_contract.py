@@ -293,6 +293,15 @@ def test_delete_removes_a_key_a_tree_and_nothing_else(storage):
     storage.delete("never/was")
 
 
+def test_remove_removes_a_key_and_nothing_else(storage):
+    for name in ("a/b", "a/bc", "ab"):
+        storage.put(name, b"")
+    storage.remove("a/b")
+    storage.remove("a/b")
+    storage.remove("a/b/never")
+    assert keys(storage, ".") == ["a/bc", "ab"]
+
+
 def test_racing_deletes_of_one_tree_all_succeed(storage):
     for number in range(20):
         storage.put(f"a/{number // 5}/{number}", b"")

@@ -39,7 +39,7 @@ def asking_at_most(place: Place, deadline_s: float) -> Iterator[None]:
         note = json.loads(storage.read(key) or b"{}")
         since = note["since"] if now - note.get("seen", 0.0) < _GIVEN_UP_S else now
         if now - since > deadline_s:
-            storage.delete(key)
+            storage.remove(key)
             raise SnapshotFailed(
                 pending.what,
                 expected=f"an end within {deadline_s / 3600:.0f} h",
@@ -49,6 +49,6 @@ def asking_at_most(place: Place, deadline_s: float) -> Iterator[None]:
         storage.put(key, pretty_json({"schema_version": 1, "since": since, "seen": now}))
         raise
     except EtlError:
-        storage.delete(key)
+        storage.remove(key)
         raise
-    storage.delete(key)
+    storage.remove(key)
