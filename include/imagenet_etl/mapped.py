@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from imagenet_etl.build import Build
+from imagenet_etl.chain import place_of, valid_receipt
 from imagenet_etl.download.archive import verified_archive
 from imagenet_etl.download.held import settled
 from imagenet_etl.download.notes import Note
@@ -15,12 +16,10 @@ from imagenet_etl.files import typed_os_errors
 from imagenet_etl.packing import pack_group
 from imagenet_etl.pipeline import (
     find_receipt,
-    place_of,
     receipts_before,
     receipts_up_to,
     run_stage_as,
     stage_of,
-    valid_receipt,
 )
 from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.selection import Group, groups_of

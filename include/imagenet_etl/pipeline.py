@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 from imagenet_etl.aws.ebs.stages import (
     copies_are_there,
@@ -27,9 +26,9 @@ from imagenet_etl.aws.s3_backup import (
     why_no_backup,
 )
 from imagenet_etl.build import Build
+from imagenet_etl.chain import place_of, receipts_of, settings_read, valid_receipt
 from imagenet_etl.claims import check_unclaimed
 from imagenet_etl.class_filter import FILTER_SETTINGS, filter_classes, why_not_filtered
-from imagenet_etl.download.asked import source_marks
 from imagenet_etl.download.stage import (
     archives_there,
     archives_unchanged,
@@ -37,7 +36,6 @@ from imagenet_etl.download.stage import (
     folders_whole,
     sources_unchanged,
 )
-from imagenet_etl.download.urls import mask_url
 from imagenet_etl.errors import ConfigError, LeaseLost, NothingToDo, StageNotDone
 from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
@@ -46,10 +44,9 @@ from imagenet_etl.manifest import version_of
 from imagenet_etl.packing import pack, tree_is_whole
 from imagenet_etl.plan import PLAN_SETTINGS, plan_shards
 from imagenet_etl.preflight.budget import check_budget
-from imagenet_etl.receipts import Receipt, stage_digest_of
+from imagenet_etl.receipts import Receipt
 from imagenet_etl.report import report
 from imagenet_etl.stage import Outcome, Place, Result, Stage
-from imagenet_etl.storage.many import each
 from imagenet_etl.untar import index_is_good, remove_parts, untar
 from imagenet_etl.val_split import SPLIT_SETTINGS, split_val, why_not_split
 from imagenet_etl.verify import LABEL_SETTINGS, PACK_SETTINGS, verify
@@ -135,7 +132,7 @@ def receipts_up_to(build: Build, name: str) -> dict[str, Receipt]:
         StageNotDone: One of them is missing or no longer matches.
     """
     stage = stage_of(name)
-    return _receipts_of(build, [*_chain_before(build, stage), stage], {})
+    return receipts_of(build, [*_chain_before(build, stage), stage])
 
 
 def find_receipt(
@@ -152,7 +149,7 @@ def find_receipt(
     if stage.not_asked(build.settings):
         return None
     try:
-        return _receipts_of(build, [*_chain_before(build, stage), stage], known)[name]
+        return receipts_of(build, [*_chain_before(build, stage), stage], known)[name]
     except StageNotDone:
         return None
 
@@ -189,73 +186,7 @@ def receipts_before(build: Build, stage: Stage) -> dict[str, Receipt]:
     Raises:
         StageNotDone: One of them is missing or no longer matches.
     """
-    return _receipts_of(build, list(_chain_before(build, stage)), {})
-
-
-def _receipts_of(
-    build: Build, chain: list[Stage], known: Mapping[str, Receipt]
-) -> dict[str, Receipt]:
-    """Return the valid receipts of stages that follow each other, by name.
-
-    A receipt leads to the next, so they are read one after the other. What they tell of is looked
-    at afterwards, since in a bucket that is done side by side.
-    """
-    done: dict[str, Receipt] = {}
-    read: list[Stage] = []
-    for stage in chain:
-        if stage.name not in known:
-            read.append(stage)
-        receipt = known.get(stage.name) or _read_receipt(place_of(build, stage, done))
-        if receipt is None:
-            break
-        done[stage.name] = receipt
-
-    # In threads nothing may make an AWS client; in a bucket no stage has a backup or snapshot.
-    def holds(stage: Stage) -> bool:
-        return stage.name in done and stage.still_true(build, done[stage.name])
-
-    for stage, is_valid in zip(read, each(build.storage, holds, read), strict=True):
-        if not is_valid:
-            raise StageNotDone(
-                f"stage {stage.name} of {build.facts.name} is not done with these settings",
-                expected=f"a valid receipt under {build.work}/{stage.name}",
-                remedy=f"Run {stage.name} first, or prepare, which runs all stages",
-            )
-    return done
-
-
-def place_of(build: Build, stage: Stage, done: dict[str, Receipt]) -> Place:
-    """Return where a stage works, by the receipts before it."""
-    digest = stage_digest_of(
-        stage.name,
-        stage.version,
-        _settings_read(build, stage),
-        {name: receipt.digest for name, receipt in list(done.items())[-1:]},
-        stage.tools(),
-    )
-    return Place(build, done, digest, f"{build.work}/{stage.name}/{digest}")
-
-
-def _settings_read(build: Build, stage: Stage) -> dict[str, Any]:
-    """Return what a stage reads of the settings; what may be a key in a URL is not shown."""
-    settings = build.settings.select(stage.reads)
-    if "sources" in settings:
-        settings["sources"] = {k: mask_url(url) for k, url in settings["sources"].items()}
-        if marks := source_marks(build):
-            settings["source_marks"] = marks
-    return settings
-
-
-def valid_receipt(place: Place, stage: Stage) -> Receipt | None:
-    """Return a stage's receipt, if what it tells of is still there."""
-    receipt = _read_receipt(place)
-    return receipt if receipt is not None and stage.still_true(place.build, receipt) else None
-
-
-def _read_receipt(place: Place) -> Receipt | None:
-    key = f"{place.base}/receipt.json"
-    data = place.build.storage.read(key)
-    return None if data is None else Receipt.from_json(data, key)
+    return receipts_of(build, _chain_before(build, stage))
 
 
 def _run(place: Place, stage: Stage) -> Receipt:
@@ -271,7 +202,7 @@ def _run(place: Place, stage: Stage) -> Receipt:
         counts=result.counts,
         facts=result.facts,
         inputs={name: r.digest for name, r in list(place.done.items())[-1:]},
-        settings=_settings_read(build, stage),
+        settings=settings_read(build, stage),
         tools=stage.tools(),
         quarantined=result.quarantined,
         identity=result.identity,

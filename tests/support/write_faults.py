@@ -110,7 +110,7 @@ def _pack(folder: Path) -> None:
     """Do what ``pack`` does, with the worker's code in this process."""
     from tests.support.archives import ARCHIVE, build_of
 
-    from imagenet_etl import packing, pipeline
+    from imagenet_etl import chain, packing, pipeline
     from imagenet_etl.assembly import assemble
     from imagenet_etl.files import typed_os_errors
     from imagenet_etl.held_segments import HeldSegments
@@ -119,7 +119,7 @@ def _pack(folder: Path) -> None:
     build = build_of(folder, folder / "site" / ARCHIVE, **SETTINGS)
     with build.locked() as build, typed_os_errors(build.storage.url):
         stage = pipeline.STAGES["pack"]
-        place = pipeline.place_of(build, stage, pipeline.receipts_before(build, stage))
+        place = chain.place_of(build, stage, pipeline.receipts_before(build, stage))
         segments = packing.read_segments(place.build.storage, place.done["plan_shards"])
         done = packing._finished(place, segments)
         packer = SegmentPacker(packing._pack_job(place))
