@@ -52,7 +52,7 @@ def index_of(data_dir: Path) -> bytes:
 
 
 def parts(data_dir: Path) -> int:
-    return len(list(data_dir.glob("work/imagenet_fall11/untar/*/parts/*/*.json")))
+    return len(list(data_dir.glob("work/imagenet_fall11/untar/*/parts/*/[0-9]*.json")))
 
 
 @pytest.fixture(scope="module")
