@@ -12,7 +12,7 @@ from imagenet_etl.errors import CloudUnavailable, LeaseLost, StorageError
 from imagenet_etl.lease_files import LeaseFile, Look, Owner, beat_key, look_at
 from imagenet_etl.processes import ProcessId, this_process
 from imagenet_etl.storage import Storage
-from imagenet_etl.storage.many import each
+from imagenet_etl.storage.many import each, remove_all
 
 log = logging.getLogger(__name__)
 STALE_AFTER_S = 60.0
@@ -169,9 +169,7 @@ class Lease:
                 return
             parked = parked and not self._has_failed_sibling(look)
             if not parked:
-                for file in look.beats:
-                    if file.is_parked:
-                        self._storage.remove(file.key)
+                remove_all(self._storage, [file.key for file in look.beats if file.is_parked])
             self.beat(parked=parked, released=not parked)
         except (StorageError, CloudUnavailable) as trouble:
             log.warning("%s could not be given back, it goes stale instead: %s", self.key, trouble)

@@ -180,8 +180,8 @@ class SegmentPacker:
                 finished.append((segment_file(output, segment, name), file.path, file.sha256))
         sha256 = hash_file(records, "sha256")["sha256"]
         finished.append((f"records/{segment.number:05d}.parquet", records, sha256))
-        publish = partial(publish_output, self._storage, self._job.base)
-        outputs = list(each(self._storage, lambda file: publish(*file), finished))
+        storage, base = self._storage, self._job.base
+        outputs = list(each(storage, lambda file: publish_output(storage, base, *file), finished))
         if LOOSE_FORMATS & set(written):
             self._storage.flush(self._job.base)
         receipt = {

@@ -26,7 +26,7 @@ _PRUNE = """
             return change(*args)
         return run
 
-    for name in ("put", "create", "delete", "publish_tree"):
+    for name in ("put", "create", "delete", "remove", "publish_tree"):
         setattr(site.storage, name, counted(getattr(site.storage, name)))
     print(*prune_versions(site.store, 1, really=True).versions, left)
 """

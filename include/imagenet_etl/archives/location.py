@@ -35,6 +35,11 @@ class ArchiveRef:
     tag: str
     kind: str = "zip"
 
+    @property
+    def verified(self) -> Stat:
+        """Its size and tag when it was verified."""
+        return Stat(self.size, self.tag)
+
     def stat(self, storage: Storage) -> Stat | None:
         """Return what is at the location now, None for nothing."""
         if not self.location.startswith("/"):
@@ -47,12 +52,12 @@ class ArchiveRef:
             return None
         if self.kind == FOLDER:
             # Its files are looked at one by one when they are read: there may be a million.
-            return Stat(self.size, self.tag) if path.is_dir() else None
+            return self.verified if path.is_dir() else None
         return Stat(state.st_size, str(state.st_mtime_ns))
 
     def is_unchanged(self, storage: Storage) -> bool:
         """Return whether size and tag are those that were verified; of a folder, that it exists."""
-        return self.stat(storage) == Stat(self.size, self.tag)
+        return self.stat(storage) == self.verified
 
 
 def _resolved(storage: Storage, location: str) -> tuple[Storage, str]:
@@ -84,7 +89,7 @@ def open_archive(storage: Storage, ref: ArchiveRef) -> Iterator[OpenArchive]:
     try:
         place, key = _resolved(storage, ref.location)
         with open_local(path) if path.is_absolute() else place.open(key) as file:
-            archive = OpenFile(ref.name, ref.location, ref.kind, file, Stat(ref.size, ref.tag))
+            archive = OpenFile(ref.name, ref.location, ref.kind, file, ref.verified)
             archive.check_open()
             yield archive
     except FileNotFoundError as error:

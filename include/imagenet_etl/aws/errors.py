@@ -19,7 +19,6 @@ from botocore.exceptions import (
     ConnectionError as AwsConnectionError,
 )
 
-from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.errors import (
     AccessDenied,
     ClockSkewed,
@@ -47,6 +46,12 @@ _BUSY = {
 _NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError,
               FlexibleChecksumError)  # fmt: skip
 _TOO_MANY, _SERVER_ERROR = 429, 500
+
+
+def code_of(error: ClientError) -> str:
+    """Return what AWS calls the error."""
+    code: str = error.response.get("Error", {}).get("Code", "")
+    return code
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def _in_goes(place: Place, sender: Sender) -> Iterator[Sent]:
     except BaseException:
         build.storage.put(key, json.dumps(ours | {"sent": asdict(sender.sent)}).encode())
         raise
-    build.storage.delete(key)
+    build.storage.remove(key)
 
 
 def _result(

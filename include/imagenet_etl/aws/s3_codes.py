@@ -6,8 +6,6 @@ Source: Amazon S3 API Reference, "Error responses".
 
 from __future__ import annotations
 
-from botocore.exceptions import ClientError
-
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 """There is no such object."""
 TAKEN = frozenset({"412", "PreconditionFailed"})
@@ -18,9 +16,3 @@ MISMATCH = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch
 """What arrived is not what was sent."""
 NO_UPLOAD = frozenset({"404", "NoSuchUpload"})
 """The multipart upload was completed or aborted."""
-
-
-def code_of(error: ClientError) -> str:
-    """Return what AWS calls the error."""
-    code: str = error.response.get("Error", {}).get("Code", "")
-    return code

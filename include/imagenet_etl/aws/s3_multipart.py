@@ -18,9 +18,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, Stored
-from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, NO_UPLOAD, TAKEN, code_of
+from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, NO_UPLOAD, TAKEN
 from imagenet_etl.aws.s3_spans import Digests, Span, part_size
 from imagenet_etl.aws.s3_unfinished import Noted, Part, abort, parts_of
 from imagenet_etl.aws.s3_upload import Bodies, Sending, changed

@@ -65,7 +65,7 @@ class Noted:
 
     def forget(self, uri: str) -> None:
         """Forget an upload that was completed or aborted."""
-        self._storage.delete(self._key(uri))
+        self._storage.remove(self._key(uri))
 
     def _read(self, uri: str) -> dict[str, str]:
         try:

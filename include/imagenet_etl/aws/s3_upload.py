@@ -19,9 +19,9 @@ from s3transfer.bandwidth import BandwidthLimiter, LeakyBucket
 from s3transfer.futures import TransferCoordinator
 from s3transfer.utils import ReadFileChunk
 
-from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
-from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, TAKEN, code_of
+from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, TAKEN
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
 
 MIB = 1 << 20

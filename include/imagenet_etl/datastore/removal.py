@@ -13,9 +13,8 @@ from itertools import islice
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
-from imagenet_etl.aws.s3_codes import code_of
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
 from imagenet_etl.datastore.copies import (

@@ -12,9 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket
-from imagenet_etl.aws.s3_codes import NO_UPLOAD, TAKEN, code_of
+from imagenet_etl.aws.s3_codes import NO_UPLOAD, TAKEN
 from imagenet_etl.aws.s3_spans import part_size
 from imagenet_etl.aws.s3_unfinished import abort, unfinished
 from imagenet_etl.errors import CloudUnavailable, KeyExists

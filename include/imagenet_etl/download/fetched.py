@@ -31,7 +31,6 @@ from imagenet_etl.errors import (
     ConfigError,
 )
 from imagenet_etl.leases import Lease
-from imagenet_etl.storage import Stat
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +135,7 @@ def _published(
     # time bears the name: so a crash never leaves an archive that nothing vouches for.
     write_note(build.storage, asked.note_key, note)
     if old is not None:
-        stat = Stat(old.archive.size, old.archive.tag)
-        remove_replaced(build.storage, lease, asked.key, stat)
+        remove_replaced(build.storage, lease, asked.key, old.archive.verified)
     build.storage.publish(asked.key, part.path)
     part.forget()
     return note

@@ -36,7 +36,6 @@ from imagenet_etl.download.unpacked import tar_alone, tar_key
 from imagenet_etl.download.upstream import has_changed
 from imagenet_etl.errors import BadArchive, CloudNotFound, ConfigError
 from imagenet_etl.leases import Lease
-from imagenet_etl.storage import Stat
 
 if TYPE_CHECKING:  # boto3 is slow to import
     from imagenet_etl.download.part_object import PartObject
@@ -177,7 +176,7 @@ def _published(
         part.forget()
         raise
     if old is not None and old.archive.location == asked.key:
-        remove_replaced(build.storage, lease, asked.key, Stat(old.archive.size, old.archive.tag))
+        remove_replaced(build.storage, lease, asked.key, old.archive.verified)
     part.publish(digests["sha256"])
     now = build.storage.stat(asked.key)
     if now is None:

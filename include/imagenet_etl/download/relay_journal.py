@@ -88,7 +88,7 @@ class RelayLog:
         if past != Past():
             self._write(Relayed())
         elif self._noted != Relayed():
-            self._storage.delete(self._key)
+            self._storage.remove(self._key)
             self._noted = Relayed()
 
     def _write(self, noted: Relayed) -> None:

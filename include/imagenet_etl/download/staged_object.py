@@ -13,9 +13,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket
-from imagenet_etl.aws.s3_codes import MISSING, NO_UPLOAD, code_of
+from imagenet_etl.aws.s3_codes import MISSING, NO_UPLOAD
 from imagenet_etl.aws.s3_unfinished import abort, parts_of
 from imagenet_etl.download.bucket_copy import Copy
 from imagenet_etl.errors import CloudUnavailable, KeyExists

@@ -17,7 +17,6 @@ from imagenet_etl.build import Build
 from imagenet_etl.download.asked import Asked
 from imagenet_etl.download.notes import Note, note_key_of, read_note
 from imagenet_etl.files import digest_of
-from imagenet_etl.storage import Stat
 
 _PACKED = "packed_"
 
@@ -79,7 +78,7 @@ def is_repacked(build: Build, asked: Asked) -> bool:
     if note is None or note.archive.kind != GZIP:
         return False
     now = note.archive.stat(build.storage)
-    return now is not None and now != Stat(note.archive.size, note.archive.tag)
+    return now is not None and now != note.archive.verified
 
 
 def tar_alone(build: Build, asked: Asked, *, released_ok: bool = False) -> Note | None:

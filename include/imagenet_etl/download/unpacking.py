@@ -190,7 +190,7 @@ def _pieces(build: Build, packed: Note) -> Iterator[bytes]:
                 yield from gunzip.feed(bytes(block[at : at + FEED_BYTES]))
             meter.add(len(block), len(block))
         gunzip.finish()
-        if file.current_stat() != Stat(ref.size, ref.tag):
+        if file.current_stat() != ref.verified:
             raise ArchiveChanged(
                 f"{path} changed while it was unpacked", remedy="Run again when it is at rest"
             )

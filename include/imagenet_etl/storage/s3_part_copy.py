@@ -13,8 +13,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_codes import MISSING, TAKEN, code_of
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
+from imagenet_etl.aws.s3_codes import MISSING, TAKEN
 from imagenet_etl.aws.s3_spans import part_size
 from imagenet_etl.errors import CloudUnavailable
 from imagenet_etl.storage.base import Stat

@@ -22,9 +22,9 @@ from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
-from imagenet_etl.aws.errors import typed_aws_errors
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_bucket import LocalFile
-from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, MISSING, NO_UPLOAD, TAKEN, code_of
+from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, MISSING, NO_UPLOAD, TAKEN
 from imagenet_etl.aws.s3_spans import Digests, Span, part_size
 from imagenet_etl.aws.s3_upload import Bodies
 from imagenet_etl.errors import CloudUnavailable, EtlError

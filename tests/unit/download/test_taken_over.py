@@ -44,6 +44,13 @@ def bucket(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> MotoServer:
     return moto
 
 
+def replaced_upstream(build: Build, server: FaultServer) -> Build:
+    """Return the build once it has the archive that the server no longer serves."""
+    verified_archive(build, FACTS, quick())
+    server.content = OTHER
+    return build
+
+
 def overtaken(build: Build, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
     """Run a download whose second try does all of it just before the first removes the old one."""
 
@@ -64,19 +71,14 @@ def overtaken(build: Build, monkeypatch: pytest.MonkeyPatch, module: ModuleType)
 def test_what_it_has_published_into_a_bucket(
     bucket: MotoServer, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = bucket_build(bucket, server.url)
-    verified_archive(build, FACTS, quick())
-    server.content = OTHER
-    overtaken(build, monkeypatch, relay)
+    overtaken(replaced_upstream(bucket_build(bucket, server.url), server), monkeypatch, relay)
 
 
 def test_what_it_has_published_on_a_disk(
     tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = Run(tmp_path / "data").build(server.url)
-    verified_archive(build, FACTS, quick())
-    server.content = OTHER
-    overtaken(build, monkeypatch, fetched)
+    overtaken(replaced_upstream(build, server), monkeypatch, fetched)
 
 
 def test_what_it_has_finished_where_both_found_a_checked_file_without_its_name(
@@ -85,9 +87,7 @@ def test_what_it_has_finished_where_both_found_a_checked_file_without_its_name(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    build = Run(tmp_path / "data").build(server.url)
-    verified_archive(build, FACTS, quick())
-    server.content = OTHER
+    build = replaced_upstream(Run(tmp_path / "data").build(server.url), server)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(fetched, "remove_replaced", crash)
         verified_archive(build, FACTS, quick())

@@ -14,8 +14,7 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.ebs.once import found_soon
 from imagenet_etl.aws.ebs.waits import DETACHED, attachment_of, described_volume
-from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_codes import code_of
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.errors import CloudNotFound, StillPending, VolumeFailed
 
 log = logging.getLogger(__name__)

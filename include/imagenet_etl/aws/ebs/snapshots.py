@@ -25,8 +25,7 @@ from imagenet_etl.aws.ebs.tags import (
     tag_specification,
     tags_of,
 )
-from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_codes import code_of
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.errors import CloudNotFound, CloudUnavailable, ConfigError, StillPending
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,7 @@ from imagenet_etl.aws.ebs.once import found_soon, never_repeated
 from imagenet_etl.aws.ebs.tags import DEPLOYMENT, TOKEN, tag_filters, tag_specification, tags_of
 from imagenet_etl.aws.ebs.volume_request import VolumeRequest
 from imagenet_etl.aws.ebs.waits import DETACHED, described_volume
-from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.aws.s3_codes import code_of
+from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.errors import (
     CloudNotFound,
     CloudUnavailable,
