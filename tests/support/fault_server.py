@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import re
+import select
 import socket
 import ssl
 import struct
@@ -102,7 +103,8 @@ class FaultServer:
         self.answers: Callable[[Request], Answer] = lambda _: self.always
         self.bears = 1000
         self.refusal = Answer(status=503)
-        self.at_once = self.most_at_once = 0
+        self.most_at_once = 0
+        self._under_way: list[tuple[Request, socket.socket]] = []
         self.requests: list[Request] = []
         self.head = Answer()
         self.heads: list[Request] = []
@@ -157,23 +159,25 @@ class FaultServer:
         self._ca.cert_pem.write_to_path(str(path))
         return path
 
-    def next_answer(self, request: Request) -> Answer:
+    def next_answer(self, request: Request, connection: socket.socket) -> Answer:
         """Note a request and return the answer it gets."""
         with self._guard:
             self.requests.append(request)
             if not self.admits(request):
                 return Answer(status=401)
-            if self.at_once >= self.bears:
+            # A client that has turned away is noticed only by the next write, which may come late.
+            self._under_way = [pair for pair in self._under_way if not _is_left(pair[1])]
+            if len(self._under_way) >= self.bears:
                 return self.refusal
             request.is_served = True
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self._under_way.append((request, connection))
+            self.most_at_once = max(self.most_at_once, len(self._under_way))
             return self.script.pop(0) if self.script else self.answers(request)
 
     def end_of(self, request: Request) -> None:
         """Note that a request was answered."""
         with self._guard:
-            self.at_once -= request.is_served
+            self._under_way = [pair for pair in self._under_way if pair[0] is not request]
 
     def head_answer(self, request: Request) -> Answer:
         """Note a HEAD and return the answer it gets."""
@@ -199,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         request = Request(self.path, self.headers)
-        answer = self.faults.next_answer(request)
+        answer = self.faults.next_answer(request, self.connection)
         try:
             self._give(request, answer)
         finally:
@@ -263,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
         for data in _blocks(body[: min(ends, default=None)], answer.stall_at, step):
             if request.sent == answer.stall_at and not self._stalled():
                 break
+            if request.sent + len(data) == len(body) and not answer.chunked:
+                self.faults.end_of(request)  # with these bytes the client may ask for others
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if answer.chunked else data)
             request.sent += len(data)
             time.sleep(answer.drip_s or answer.pause_s)
@@ -312,6 +318,17 @@ def _blocks(body: bytes, border: int | None, step: int) -> Iterator[bytes]:
     """Cut a body into blocks, with a cut at ``border``."""
     cuts = sorted({*range(0, len(body), step), len(body), min(border or 0, len(body))})
     yield from (body[start:end] for start, end in pairwise(cuts))
+
+
+def _is_left(connection: socket.socket) -> bool:
+    """Return whether the other side has closed a connection."""
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        # Of a TLS connection, too, the end is what the plain socket tells.
+        return bool(poll.poll(0)) and not socket.socket.recv(connection, 1, socket.MSG_PEEK)
+    except (OSError, ValueError):  # reset by the other side, or closed by this one
+        return True
 
 
 def _unacknowledged(connection: socket.socket) -> int:
