@@ -13,8 +13,9 @@ from typing import Any
 
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import DatasetDamaged
+from imagenet_etl.errors import DatasetDamaged, SchemaTooNew
 from imagenet_etl.files import check_schema, digest_of, pretty_json
+from imagenet_etl.receipts import Receipt, outputs_intact
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 4
@@ -123,6 +124,26 @@ def read_manifest(build: Build, version: str) -> Manifest | None:
     key = f"{build.published}/{version}/{MANIFEST}"
     data = build.storage.read(key)
     return None if data is None else parse_manifest(data, key)
+
+
+def is_published_unnoted(build: Build, packed: Receipt) -> bool:
+    """Return whether a tree has its version's name already, and its receipt does not tell yet.
+
+    The verify that gave it the name has died, or sleeps, before it could note that.
+    """
+    version = version_of(build.settings, packed.stage_digest)
+    if packed.base == f"{build.published}/{version}":
+        return False
+    try:
+        published = read_manifest(build, version)
+    except (DatasetDamaged, SchemaTooNew):
+        return False  # pack tells of it
+    return published is not None and published.pack_digest == packed.stage_digest
+
+
+def tree_is_there(build: Build, packed: Receipt) -> bool:
+    """Return whether what was packed is there still, under its version's name or before."""
+    return outputs_intact(build, packed) or is_published_unnoted(build, packed)
 
 
 def version_of(settings: Settings, pack_digest: str) -> str:

@@ -15,6 +15,7 @@ from imagenet_etl.manifest import (
     MANIFEST,
     Manifest,
     ManifestFile,
+    is_published_unnoted,
     parse_manifest,
     read_manifest,
     version_of,
@@ -50,8 +51,10 @@ def verify(place: Place) -> Result:
     build, packed = place.build, place.done["pack"]
     manifest = make_manifest(place)
     encoded = manifest.to_json()
-    tree = Tree(build.storage, packed.base)
     final = f"{build.published}/{manifest.version}"
+    if is_published_unnoted(build, packed):
+        packed = replace(packed, base=final)
+    tree = Tree(build.storage, packed.base)
     try:
         checked = check_tree(tree, manifest, _checked_before(place), build.check_heartbeat)
     except DatasetDamaged as error:
@@ -81,12 +84,12 @@ def verify(place: Place) -> Result:
                     remedy="Run again: equal content is adopted, other content needs another name",
                 ) from error
     sha256 = hashlib.sha256(encoded).hexdigest()
-    outputs = [*packed.outputs, Output(MANIFEST, len(encoded), sha256)]
-    _clean_up(place, final)
+    outputs = _stamped(place, final, [*packed.outputs, Output(MANIFEST, len(encoded), sha256)])
+    _clean_up(place, final, outputs[:-1])
     local = build.storage.local_path(final)
     return Result(
         counts=manifest.counts,
-        outputs=_stamped(place, final, outputs),
+        outputs=outputs,
         facts={
             "version": manifest.version,
             "path": str(local) if local else f"{build.storage.url}/{final}",
@@ -119,17 +122,17 @@ def _pack_folder(place: Place) -> str:
     return f"{place.build.work}/pack/{place.done['pack'].stage_digest}"
 
 
-def _clean_up(place: Place, final: str) -> None:
-    """Remove what packing left, and point its receipt to the published files.
+def _clean_up(place: Place, final: str, packed: tuple[Output, ...]) -> None:
+    """Point the receipt of what was packed to the published files, and remove what packing left.
 
     The tree itself is there only if its mover died after giving the version its mark.
     """
     storage, folder = place.build.storage, _pack_folder(place)
+    moved = replace(place.done["pack"], base=final, outputs=packed)
+    storage.put(f"{folder}/receipt.json", moved.to_json())
     for name in ("parts", "records", "segments", "leases", "tree"):
         storage.delete(f"{folder}/{name}")
     storage.remove(_notes_key(place))
-    moved = replace(place.done["pack"], base=final)
-    storage.put(f"{folder}/receipt.json", moved.to_json())
 
 
 def make_manifest(place: Place) -> Manifest:
