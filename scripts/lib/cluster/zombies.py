@@ -24,7 +24,8 @@ from cluster.runs import Run
 from cluster.topology import Cluster
 
 _RUN_S, _ENDS_S, _WORKS_S = 300.0, 90.0, 30.0
-_LOST = re.compile(r"(LeaseLost): \S+/(\S+)")
+_LOST = re.compile(r"(LeaseLost): \S+/([^\s,]+)")
+_ERROR = re.compile(r"^[\w.]+(?:Error|Exception|Died|Stalled|Running).*$", re.MULTILINE)
 
 
 @dataclass
@@ -157,7 +158,8 @@ def _wake(cluster: Cluster, zombie: Zombie, seen: Evidence | None = None) -> str
     words = log.read_bytes()[known:].decode(errors="replace")
     reason = _LOST.search(words)
     if reason is None:
-        raise ClusterError(f"{zombie.task.name} ended, but of no lost lease:\n{words}")
+        errors = "\n".join(_ERROR.findall(words)) or words
+        raise ClusterError(f"{zombie.task.name} ended, but of no lost lease:\n{errors}")
     return f"exit code {ends.get(str(zombie.task.group), 'unknown')}, {reason[1]} of {reason[2]}"
 
 
