@@ -120,10 +120,10 @@ class Build:
         """
         with typed_os_errors(self.storage.url):
             lease = leases.acquire(self.storage, self.lock_key, self.owner, shared=True)
-            self.storage.sweep_staging()
         keep = False
         try:
             with leases.kept_alive(self.storage, lease) as heartbeat:
+                self.storage.sweep_staging()
                 yield replace(self, check_owner=lease.check, check_heartbeat=heartbeat.check)
             keep = hand_on
         except (NothingToDo, StillPending):
@@ -133,8 +133,9 @@ class Build:
             keep = will_retry
             raise
         finally:
-            # On a full disk giving the lock back needs the room that staging takes.
-            self.storage.close_staging()
+            # On a full disk giving the lock back needs the room that staging takes. The folder
+            # itself stays until then: it is what others know this process by.
+            self.storage.clear_staging()
             self.storage.sweep_staging()
             lease.release(parked=keep)
             self.storage.close_staging()

@@ -87,8 +87,8 @@ def publish_file(staged: Path, final: Path) -> None:
         KeyExists: ``final`` exists; ``staged`` is left for the caller.
         NotWritable: The file system has no hard links, or the two lie on different ones.
     """
-    make_folders(final.parent)
     fsync_file(staged)
+    make_folders(final.parent)
     try:
         os.link(staged, final)
     except FileExistsError:

@@ -1,7 +1,9 @@
-"""The leases of the segments that are being packed."""
+"""The leases of the segments that are being packed, and the room for those who pack them."""
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from dataclasses import asdict
 from typing import Self
 
@@ -10,9 +12,18 @@ from imagenet_etl.pool import Job
 from imagenet_etl.selection import Segment
 from imagenet_etl.stage import Place
 
+_RESERVE_BYTES = 1 << 16
+"""On a full disk leases can be given back from this: that takes a small file at a time."""
+
 
 class HeldSegments:
-    """The leases of the segments that are with the workers; all are given back at the end."""
+    """The leases of the segments that are with the workers; all are given back at the end.
+
+    Attributes:
+        staging: The folder for the workers' unfinished files. It lies in this process's own, so
+            that who takes over from this process stops its workers as well.
+        check: Raises ``LeaseLost`` once one of the leases was taken over.
+    """
 
     def __init__(self, place: Place) -> None:
         self._build = place.build
@@ -20,6 +31,10 @@ class HeldSegments:
         self._owner = place.build.owner
         self._base = f"{place.base}/leases"
         self._leases: dict[str, leases.Lease] = {}
+        self.staging = self._storage.staging() / f"workers-{uuid.uuid4().hex[:8]}"
+        self.staging.mkdir()
+        if self._storage.on_disk:
+            (self.staging / "reserve").write_bytes(bytes(_RESERVE_BYTES))
         self._heartbeat = leases.Heartbeat(self._storage, [])
         self.check = self._heartbeat.check
 
@@ -28,7 +43,8 @@ class HeldSegments:
 
     def __exit__(self, *_: object) -> None:
         self._heartbeat.stop()
-        self._storage.sweep_staging()  # the workers are gone; on a full disk their room is needed
+        # The workers are gone; a full disk gets back what they have staged, and the reserve.
+        shutil.rmtree(self.staging, ignore_errors=True)
         for lease in self._leases.values():
             lease.release()
 

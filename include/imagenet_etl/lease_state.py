@@ -19,7 +19,9 @@ STALE_AFTER_S = 60.0
 PARKED_FOR_S = 900.0
 """Between the tasks of one Airflow run nobody beats: long enough for a retry delay to pass."""
 
-_FIELDS = ("at", "stale_after_s", "process", "released")
+_FIELDS = ("at", "stale_after_s", "process", "released", "staging")
+_OLDER = {"staging": ""}
+"""What the heartbeats of older releases lack."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Beat:
         stale_after_s: For how long it is believed.
         process: Who wrote it; None when parked.
         released: Whether the claim gave the lease back.
+        staging: What to revoke so that its process writes no more, see ``Storage.staging_name``.
     """
 
     file: LeaseFile
@@ -39,6 +42,7 @@ class Beat:
     stale_after_s: float
     process: dict[str, Any] | None
     released: bool
+    staging: str
 
     @property
     def is_parked(self) -> bool:
@@ -49,6 +53,11 @@ class Beat:
         """Return whether its claim has surely died without giving the lease back."""
         process = None if self.released else self.process
         return process is not None and ProcessId(**process).is_known_dead()
+
+    @property
+    def can_write(self) -> bool:
+        """Return whether its process, if it lives, may write what the lease is for."""
+        return bool(self.staging) and not self.released and not self.is_parked
 
     def is_live(self) -> bool:
         """Return whether it speaks for a claim that works, or waits for its run's next task."""
@@ -83,13 +92,14 @@ def read_holders(storage: Storage, look: Look) -> Holders | None:
     if len(contents) < len(read):
         return None
     record, *told = contents
-    beats = [
-        Beat(beat, *(fields[name] for name in _FIELDS))
-        for beat, fields in zip(beating, told, strict=True)
-    ]
+    beats = [_beat(beat, fields) for beat, fields in zip(beating, told, strict=True)]
     if not beats:
-        beats.append(Beat(file, record["at"], STALE_AFTER_S, record["process"], released=False))
+        beats = [_beat(file, record | {"stale_after_s": STALE_AFTER_S, "released": False})]
     return Holders(Owner(**record["owner"]), tuple(beats))
+
+
+def _beat(file: LeaseFile, fields: dict[str, Any]) -> Beat:
+    return Beat(file, *((_OLDER | fields)[name] for name in _FIELDS))
 
 
 class Lease:
@@ -131,6 +141,12 @@ class Lease:
         Raises:
             LeaseLost: Another owner took over.
         """
+        try:
+            self._storage.staging_name()  # first: who takes over after the look can then stop us
+        finally:
+            self._check_look()
+
+    def _check_look(self) -> None:
         look = look_at(self._storage, self.key)
         if not self._is_held_in(look):
             replaced = look.latest == self.fence
@@ -148,6 +164,7 @@ class Lease:
             "stale_after_s": PARKED_FOR_S if parked else STALE_AFTER_S,
             "process": None if parked else this_process().to_dict(),
             "released": released,
+            "staging": "" if parked else self._storage.staging_name(),
         }
         key = beat_key(self.key, self.fence, self.owner, parked=parked)
         self._storage.put(key, json.dumps(beat).encode())
@@ -162,6 +179,7 @@ class Lease:
         is only logged: it must not hide why a block ended, and the heartbeat goes stale anyway.
         """
         try:
+            self._storage.staging_name()  # first, as in check()
             look = look_at(self._storage, self.key)
             if not self._is_held_in(look):
                 if look.latest == self.fence:  # the last beat may have come after the later try's
@@ -171,5 +189,7 @@ class Lease:
             if not parked:
                 remove_all(self._storage, [file.key for file in look.beats if file.is_parked])
             self.beat(parked=parked, released=not parked)
+        except LeaseLost:
+            return
         except (StorageError, CloudUnavailable) as trouble:
             log.warning("%s could not be given back, it goes stale instead: %s", self.key, trouble)

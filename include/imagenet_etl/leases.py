@@ -3,7 +3,9 @@
 A lease is a folder of generations. Generation *n* is won by creating ``<n>.json``, which only one
 process can. Taking over means winning generation *n + 1*, so the number is a fencing token: whoever
 no longer holds the highest generation must not publish. Create-if-absent is all this asks of the
-storage, so folders, network file systems and buckets behave alike.
+storage, so folders, network file systems and buckets behave alike. A process may fall asleep
+between its look at the lease and its write: on a file system whoever takes over revokes the staging
+folder that the loser has noted (``Storage.revoke``), so that such a write fails when it comes.
 
 Every claim has a heartbeat of its own in the generation, which it alone writes. An exclusive lease
 has one claim. A shared one is joined by the tasks of a run, and is live while one of them is: a
@@ -21,12 +23,24 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from imagenet_etl.errors import AlreadyRunning, LeaseLost
-from imagenet_etl.lease_files import Look, Owner, beat_key, look_at, record_key, safe_claim
+from imagenet_etl.errors import (
+    AlreadyRunning,
+    LeaseLost,
+    NothingToDo,
+    StillPending,
+)
+from imagenet_etl.lease_files import (
+    Look,
+    Owner,
+    beat_key,
+    look_at,
+    record_key,
+    safe_claim,
+)
 from imagenet_etl.lease_state import (
     PARKED_FOR_S,
     STALE_AFTER_S,
@@ -107,13 +121,15 @@ def _join(storage: Storage, key: str, owner: Owner, look: Look, holders: Holders
         is_done = beat.is_parked or beat.is_dead() or is_other_try
         if is_done and beat.file.is_beat and beat.file.key != mine:
             over.append(beat.file.key)
+    _revoke(storage, lease, [beat for beat in holders.beats if beat.file.key in over])
     remove_all(storage, over)
     return lease if lease.is_held() else None
 
 
 def _win(lease: Lease, storage: Storage) -> Lease | None:
     """Create a generation and sweep the older ones; return None if another was faster."""
-    record = {"owner": asdict(lease.owner), "process": this_process().to_dict(), "at": time.time()}
+    record = {"owner": asdict(lease.owner), "process": this_process().to_dict(), "at": time.time(),
+              "staging": storage.staging_name()}  # fmt: skip
     mine = record_key(lease.key, lease.fence)
     if not storage.create(mine, json.dumps(record).encode()):
         time.sleep(_PAUSE_S)  # another won it; a network file system may show that later
@@ -122,10 +138,34 @@ def _win(lease: Lease, storage: Storage) -> Lease | None:
     if look.latest != lease.fence:  # older generations were swept between look and creation
         storage.remove(mine)
         return None
-    older = [file.key for file in look.files if file.generation < lease.fence]
-    remove_all(storage, older)
     lease.beat()
+    older = [file for file in look.files if file.generation < lease.fence]
+    if storage.on_disk:
+        # Of all: who won the last one may have died before it had stopped those before it.
+        for generation in {file.generation for file in older if not file.is_beat}:
+            _revoke(storage, lease, _beats_of(storage, lease.key, generation))
+    remove_all(storage, [file.key for file in older])
     return lease
+
+
+def _beats_of(storage: Storage, key: str, generation: int) -> tuple[Beat, ...]:
+    while True:
+        files = [file for file in look_at(storage, key).files if file.generation == generation]
+        look = Look(tuple(files))
+        if not look.latest:  # a later winner has been here
+            return ()
+        holders = read_holders(storage, look)
+        if holders is not None:
+            return holders.beats
+        time.sleep(_PAUSE_S)  # one of them has just parked its heartbeat
+
+
+def _revoke(storage: Storage, lease: Lease, beats: Iterable[Beat]) -> None:
+    """Stop the writes of those who have lost a lease and did not give it back."""
+    if stagings := {beat.staging for beat in beats if beat.can_write}:
+        with kept_alive(storage, lease):  # much may have to be removed
+            for staging in stagings:
+                storage.revoke(staging)
 
 
 def acquire_patiently(
@@ -178,14 +218,31 @@ def kept_alive(storage: Storage, *leases: Lease) -> Iterator[Heartbeat]:
     """Beat for the leases from a background thread until the block ends.
 
     Raises:
-        LeaseLost: The block ended well, but one of the leases had been taken over by then.
+        LeaseLost: One of the leases had been taken over when the block ended, well or badly: what
+            it then fails with, as with a file that is gone, is but what follows from that.
     """
     heartbeat = Heartbeat(storage, list(leases))
     try:
         yield heartbeat
+    except (LeaseLost, NothingToDo, StillPending):
+        raise
+    except Exception:
+        _check_all(leases)
+        raise
     finally:
         heartbeat.stop()
     heartbeat.check()
+
+
+def _check_all(leases: Iterable[Lease]) -> None:
+    """Check leases; that it cannot be done is only logged, since it is not why a block failed."""
+    try:
+        for lease in leases:
+            lease.check()
+    except LeaseLost:
+        raise
+    except Exception as trouble:  # noqa: BLE001 - whatever it is, the block's own error counts
+        log.warning("whether the lease was lost is unknown: %s", trouble)
 
 
 class Heartbeat:
@@ -240,8 +297,8 @@ class Heartbeat:
                     return
 
     def _beat(self) -> None:
-        self._storage.keep_staging_alive()
         with self._guard:
             for lease in self._leases.values():
                 lease.check()
                 lease.beat()
+        self._storage.keep_staging_alive()

@@ -78,9 +78,15 @@ class SegmentPacker:
         segment = Segment(**job["segment"])
         if job["aws"] != self._access:  # else a client per segment would connect anew each time
             self._access = job["aws"]
-            self._storage = open_storage(self._job.data_dir, partial(worker_client, self._access))
+            self._storage = open_storage(
+                self._job.data_dir, partial(worker_client, self._access), Path(self._job.staging)
+            )
         with typed_os_errors(f"{self._storage.url}/{self._job.base}"):
-            return self._pack(segment, job, tell)
+            try:
+                return self._pack(segment, job, tell)
+            except FileNotFoundError:
+                self._storage.staging()  # where it is gone, that is why
+                raise
 
     def _pack(self, segment: Segment, job: Job, tell: Tell) -> dict[str, Any]:
         folder = self._storage.staging() / f"segment-{segment.number}-{uuid.uuid4().hex[:8]}"

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from imagenet_etl.assembly import assemble
@@ -238,7 +239,7 @@ def _pack_segments(place: Place, segments: list[Segment], done: dict[int, dict[s
     with (
         HeldSegments(place) as held,
         metered("pack", sum(s.records for s in missing), "images") as meter,
-        WorkerPool(WORKER, workers, asdict(_pack_job(place))) as pool,
+        WorkerPool(WORKER, workers, asdict(_pack_job(place, held.staging))) as pool,
     ):
         jobs = (held.lease(segment) for segment in missing)
         for job, receipt in pool.run(jobs, lambda _, told: _count(meter, told), held.check):
@@ -256,7 +257,7 @@ def _tell_reads(reads: dict[str, int]) -> None:
         )
 
 
-def _pack_job(place: Place) -> PackJob:
+def _pack_job(place: Place, staging: Path) -> PackJob:
     settings = place.build.settings
     return PackJob(
         data_dir=settings.data_dir,
@@ -269,6 +270,7 @@ def _pack_job(place: Place) -> PackJob:
         # archive's order, and waits in the page cache; a bucket is asked for as much as fits into
         # memory.
         read_ahead=WINDOW if settings.shuffle == "blocks" else READ_AHEAD,
+        staging=str(staging),
         hardlink=settings.hardlink,
     )
 

@@ -29,6 +29,7 @@ class PackJob:
         outputs: What each format's images become, as ``ImageSpec.canonical`` tells it.
         max_pixels: The largest image that is decoded.
         read_ahead: How many images are asked for at once, see ``archives.read_ahead``.
+        staging: The folder for the workers' unfinished files, in their parent's staging.
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
     """
 
@@ -39,6 +40,7 @@ class PackJob:
     outputs: dict[str, str]
     max_pixels: int
     read_ahead: int
+    staging: str
     hardlink: bool = False
 
 

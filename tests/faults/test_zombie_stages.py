@@ -1,14 +1,12 @@
 """Fault 38: a try that was given up wakes up in the middle of a stage that its retry has done."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.airflow_runs import files_below
 from tests.support.archives import tiny_zip
+from tests.support.asleep import asleep_in
 from tests.support.builds import no_aws
 
 from imagenet_etl import joining, verify
@@ -45,51 +43,15 @@ def do(build: Callable[[str, int], Build], stage: str, attempt: int = 1) -> None
         run_stage(held, stage)
 
 
-@contextmanager
-def asleep_in(
-    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]
-) -> Iterator[list[BaseException | None]]:
-    """Start a try that falls asleep when it calls ``owner.name``; it wakes up with the block's end.
-
-    Yields a list that gets what the try has ended in.
-    """
-    real, begun, go_on = getattr(owner, name), threading.Event(), threading.Event()
-    ended: list[BaseException | None] = []
-
-    def sleepy(*args: Any, **kwargs: Any) -> Any:
-        if threading.current_thread() is zombie and not begun.is_set():
-            begun.set()
-            go_on.wait(60)
-        return real(*args, **kwargs)
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - told to the test
-            ended.append(error)
-        else:
-            ended.append(None)
-
-    zombie = threading.Thread(target=run)
-    monkeypatch.setattr(owner, name, sleepy)
-    zombie.start()
-    assert begun.wait(60)
-    try:
-        yield ended
-    finally:
-        go_on.set()
-        zombie.join(60)
-
-
 def test_38_a_stale_verify_does_not_drop_what_its_retry_has_published(
     build: Callable[[str, int], Build], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stage in (*TO_PACK, "pack"):
         do(build, stage)
-    with asleep_in(verify, "check_tree", monkeypatch, lambda: do(build, "verify")) as ended:
+    with asleep_in({verify: ("check_tree",)}, monkeypatch, lambda _: do(build, "verify")) as zombie:
         do(build, "verify", attempt=2)
         published = files_below(tmp_path / "data/datasets")
-    assert isinstance(ended[0], LeaseLost)
+    assert isinstance(zombie.ended[0], LeaseLost)
     assert files_below(tmp_path / "data/datasets") == published
     do(build, "report")
 
@@ -99,11 +61,11 @@ def test_38_a_stale_assembly_leaves_nothing_behind(
 ) -> None:
     for stage in TO_PACK:
         do(build, stage)
-    with asleep_in(joining.NewTree, "add", monkeypatch, lambda: do(build, "pack")) as ended:
+    with asleep_in({joining.NewTree: ("add",)}, monkeypatch, lambda _: do(build, "pack")) as zombie:
         do(build, "pack", attempt=2)
         do(build, "verify")
         (folder,) = (tmp_path / "data/work/tiny_imagenet/pack").iterdir()
         before = files_below(folder)
-    assert isinstance(ended[0], LeaseLost)
+    assert isinstance(zombie.ended[0], LeaseLost)
     assert files_below(folder) == before
     do(build, "report")

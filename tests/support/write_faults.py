@@ -63,7 +63,8 @@ def _drive(folder: Path, kind: str, step: int) -> None:
     # Each case is a fork, which need not import anything then.
     for name in ("assembly", "pack_worker", "pipeline"):
         importlib.import_module(f"imagenet_etl.{name}")
-    importlib.import_module("tests.support.archives")
+    for name in ("archives", "packing_here"):
+        importlib.import_module(f"tests.support.{name}")
     with Path(os.environ["WRITE_FAULT_PLAN"]).open("r+b") as file:
         plan = mmap.mmap(file.fileno(), 24)
     _plan(plan, 0, 0)
@@ -109,31 +110,11 @@ def _case(folder: Path) -> dict[str, Any]:
 def _pack(folder: Path) -> None:
     """Do what ``pack`` does, with the worker's code in this process."""
     from tests.support.archives import ARCHIVE, build_of
-
-    from imagenet_etl import chain, packing, pipeline
-    from imagenet_etl.assembly import assemble
-    from imagenet_etl.files import typed_os_errors
-    from imagenet_etl.held_segments import HeldSegments
-    from imagenet_etl.pack_worker import SegmentPacker
+    from tests.support.packing_here import pack_here
 
     build = build_of(folder, folder / "site" / ARCHIVE, **SETTINGS)
-    with build.locked() as build, typed_os_errors(build.storage.url):
-        stage = pipeline.STAGES["pack"]
-        place = chain.place_of(build, stage, pipeline.receipts_before(build, stage))
-        segments = packing.read_segments(place.build.storage, place.done["plan_shards"])
-        done = packing._finished(place, segments)
-        packer = SegmentPacker(packing._pack_job(place))
-        try:
-            with HeldSegments(place) as held:
-                for segment in segments:
-                    if segment.number not in done:
-                        job = held.lease(segment)
-                        done[segment.number] = packer.pack(job, lambda _: None)
-                        held.give_back(job)
-        finally:
-            if hasattr(packer, "_storage"):  # else there was nothing left to pack
-                packer._storage.close_staging()
-        assemble(place, segments, [done[segment.number] for segment in segments])
+    with build.locked() as build:
+        pack_here(build)
 
 
 def _pack_folder(folder: Path) -> Path:

@@ -28,7 +28,9 @@ def test_a_long_upload_gives_signs_of_life_and_ends_with_them(
     storage.publish("plan.parquet", tmp_path / "plan")
     owner = leases.Owner("run")
     lease = leases.acquire(storage, "lease", owner)
-    packer = pack_worker.SegmentPacker(PackJob(url, "pack", "plan.parquet", {}, {}, 1, 1))
+    (tmp_path / "workers").mkdir()
+    staging = str(tmp_path / "workers")
+    packer = pack_worker.SegmentPacker(PackJob(url, "pack", "plan.parquet", {}, {}, 1, 1, staging))
     told: list[dict[str, Any]] = []
     heard, waits = threading.Event(), []
 
@@ -48,7 +50,6 @@ def test_a_long_upload_gives_signs_of_life_and_ends_with_them(
         segment = asdict(Segment(0, "train", 0, 0, 1, 0, 0, 0))
         job = {"segment": segment, "lease": "lease", "fence": lease.fence, "owner": asdict(owner)}
         assert packer.pack(job | {"aws": {}}, tell)["counts"]["packed"] == 0
-    packer._storage.close_staging()
     count = len(told)
     assert waits == [True, True]  # the table of records and the segment's receipt
     time.sleep(0.05)

@@ -49,10 +49,12 @@ def update_registry(
     """
     lease = _only_writer(storage, dataset, owner)
     try:
-        known = read_registry(storage, dataset)
-        wanted = change(known)
-        if wanted != known:
-            storage.put(registry_key(dataset), wanted.to_json())
+        with leases.kept_alive(storage, lease):
+            known = read_registry(storage, dataset)
+            wanted = change(known)
+            if wanted != known:
+                lease.check()
+                storage.put(registry_key(dataset), wanted.to_json())
     finally:
         lease.release()
     return wanted

@@ -141,11 +141,30 @@ class Storage(Protocol):
     def staging(self) -> Path:
         """Return this process's own local folder, from which ``publish`` is cheap."""
 
+    def staging_name(self) -> str:
+        """Return the name of this process's folder, by which others can ``revoke`` it.
+
+        Who has a folder first, and looks for its lease then, sees that the lease is lost, or can
+        still be stopped.
+
+        Returns:
+            The name; nothing where a write that is under way cannot be stopped.
+
+        Raises:
+            LeaseLost: It was revoked.
+        """
+
+    def revoke(self, staging: str) -> None:
+        """Stop the writes of another process; nothing, one that has ended and one's own pass."""
+
     def keep_staging_alive(self) -> None:
         """Tell other hosts that this process still works in its staging folder."""
 
     def sweep_staging(self) -> int:
         """Remove the staging folders of dead processes; return how many there were."""
+
+    def clear_staging(self) -> None:
+        """Remove what is left in this process's staging folder."""
 
     def close_staging(self) -> None:
         """Remove this process's staging folder."""

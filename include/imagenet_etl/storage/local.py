@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from imagenet_etl import files
-from imagenet_etl.errors import ConfigError, KeyExists
+from imagenet_etl.errors import ConfigError, KeyExists, LeaseLost, NotEnoughSpace
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
 from imagenet_etl.storage.staging import Staging
 from imagenet_etl.streams import BLOCK_BYTES, read_blocks, size_and_sha256
 
 STAGING = ".staging"
+_STAYS = (errno.ENOTDIR, errno.EXDEV, errno.ENOSPC, errno.EDQUOT)
+"""Why something cannot be moved: not there, on another disk, no room for its name."""
 
 
 class LocalFile:
@@ -80,14 +83,19 @@ def open_local(path: Path | str) -> Iterator[LocalFile]:
 
 
 class LocalStorage:
-    """Storage below one folder of a POSIX file system."""
+    """Storage below one folder of a POSIX file system.
+
+    Args:
+        root: The folder.
+        within: See ``Staging``.
+    """
 
     on_disk = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, within: Path | None = None) -> None:
         self.root = Path(root).absolute()
         self.url = str(self.root)
-        self._staging = Staging(self.root / STAGING)
+        self._staging = Staging(self.root / STAGING, within=within)
         self._placed: list[str] = []
 
     def __repr__(self) -> str:
@@ -108,6 +116,15 @@ class LocalStorage:
 
     def _typed(self) -> AbstractContextManager[None]:
         return files.typed_os_errors(self.url)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._typed():
+            try:
+                yield
+            except FileNotFoundError:
+                self._staging.check()  # what was to be linked or renamed is gone with all of it
+                raise
 
     def stat(self, key: str) -> Stat | None:
         """Return the file's size and mtime, or None when there is no such file."""
@@ -166,7 +183,7 @@ class LocalStorage:
     def create(self, key: str, data: bytes) -> bool:
         """Store a small file if the name is free."""
         final = self._path(key)
-        with self._typed():
+        with self._writing():
             staged = self._stage(data)
             try:
                 files.publish_file(staged, final)
@@ -179,10 +196,10 @@ class LocalStorage:
     def put(self, key: str, data: bytes) -> None:
         """Replace a small state file in one step."""
         final = self._path(key)
-        with self._typed():
-            files.make_folders(final.parent)
+        with self._writing():
             staged = self._stage(data)
             try:
+                files.make_folders(final.parent)
                 files.fsync_file(staged)
                 staged.replace(final)
             finally:
@@ -207,17 +224,18 @@ class LocalStorage:
     def publish(self, key: str, path: Path) -> Stat:
         """Link a finished file to its final name."""
         final = self._path(key)
-        with self._typed():
+        with self._writing():
             files.publish_file(path, final)
             return _stat(final.stat())
 
     def place(self, key: str, path: Path) -> None:
         """Rename a file into place, unflushed."""
         final = self._text(key)
-        with self._typed():
+        with self._writing():
             try:
                 path.rename(final)
             except FileNotFoundError:
+                self._staging.check()
                 Path(final).parent.mkdir(parents=True, exist_ok=True)
                 path.rename(final)
         self._placed.append(final)
@@ -226,8 +244,17 @@ class LocalStorage:
         """Rename the folder in one step, so that ``mark`` needs no order of its own."""
         if self.stat(f"{source}/{mark}") is None:
             raise FileNotFoundError(f"{self.url}/{source}/{mark}")
+        there, final = self._path(source), self._path(target)
         with self._typed():
-            files.publish_folder(self._path(source), self._path(target))
+            files.publish_folder(there, final)
+            if not (final / mark).exists():
+                # It slept since its look, and another folder has the name by now.
+                with suppress(OSError):  # another one again
+                    final.rename(there)
+                raise LeaseLost(
+                    f"{self.url}/{source} is another one than it was",
+                    remedy="The newer run goes on; this one stops",
+                )
 
     def flush(self, prefix: str) -> None:
         """Flush the file system that holds the folder, and forget what was placed there."""
@@ -240,24 +267,46 @@ class LocalStorage:
 
     def delete(self, prefix: str) -> None:
         """Remove a file or a whole folder."""
-        path = self._path(prefix)
         with self._typed():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, onerror=_unless_gone)
-                return
-        self.remove(prefix)
+            taken = self._take(self._path(prefix))
+            if taken.is_dir() and not taken.is_symlink():
+                shutil.rmtree(taken, onerror=_unless_gone)
+            else:
+                _unlink(taken)
 
     def remove(self, key: str) -> None:
         """Remove a file."""
+        path = self._path(key)
         with self._typed():
-            try:
-                self._path(key).unlink(missing_ok=True)
-            except NotADirectoryError:
-                return  # what should be its folder is a file
+            _unlink(path if path.is_dir() else self._take(path))
+
+    def _take(self, path: Path) -> Path:
+        """Move what is to be removed to where only the holder of its lease can; return its path."""
+        try:
+            taken = self.staging() / uuid.uuid4().hex
+            path.rename(taken)
+        except FileNotFoundError:
+            self._staging.check()
+        except NotEnoughSpace:
+            return path  # there is no room to make a staging folder, and this makes some
+        except OSError as error:
+            if error.errno not in _STAYS:
+                raise
+            return path
+        return taken
 
     def staging(self) -> Path:
         """Return this process's folder on the same file system."""
         return self._staging.folder()
+
+    def staging_name(self) -> str:
+        """Return the name of this process's staging folder."""
+        return self._staging.folder().name
+
+    def revoke(self, staging: str) -> None:
+        """Remove another process's staging folder."""
+        with self._typed():
+            self._staging.revoke(staging)
 
     def keep_staging_alive(self) -> None:
         """Touch the staging folder."""
@@ -266,6 +315,10 @@ class LocalStorage:
     def sweep_staging(self) -> int:
         """Remove staging folders whose owner is dead, or silent for an hour on another host."""
         return self._staging.sweep()
+
+    def clear_staging(self) -> None:
+        """Empty this process's staging folder."""
+        self._staging.clear()
 
     def close_staging(self) -> None:
         """Remove this process's staging folder with what is left in it."""
@@ -282,6 +335,12 @@ class LocalStorage:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False)
+
+
+def _unlink(path: Path) -> None:
+    # What should be its folder may be a file.
+    with suppress(NotADirectoryError):
+        path.unlink(missing_ok=True)
 
 
 def _unless_gone(_call: Any, _path: str, trouble: Any) -> None:

@@ -14,12 +14,15 @@ _DIRECTORY_BUCKET = "--x-s3"
 """How their names end: Amazon S3 User Guide, "Directory bucket naming rules"."""
 
 
-def open_storage(data_dir: str, s3: Callable[[], Any]) -> Storage:
+def open_storage(
+    data_dir: str, s3: Callable[[], Any], staging_within: Path | None = None
+) -> Storage:
     """Return the storage of a data folder.
 
     Args:
         data_dir: An absolute path, or the ``s3://`` URI of a bucket or of a prefix in one.
         s3: Makes a boto3 client of S3; called for a bucket alone.
+        staging_within: A folder in the staging of the process that this one works for.
 
     Raises:
         ConfigError: It is another kind of URL, or a directory bucket.
@@ -33,11 +36,11 @@ def open_storage(data_dir: str, s3: Callable[[], Any]) -> Storage:
             )
         from imagenet_etl.storage.s3 import S3Storage  # noqa: PLC0415 - slow to import
 
-        return S3Storage(s3(), data_dir)
+        return S3Storage(s3(), data_dir, staging_within)
     if "://" in data_dir:
         raise ConfigError(
             f"data folder {data_dir!r}",
             expected="a path, or an s3:// URI",
             remedy="Give a mounted folder or a bucket",
         )
-    return LocalStorage(Path(data_dir))
+    return LocalStorage(Path(data_dir), staging_within)

@@ -36,16 +36,18 @@ class S3Storage:
     Args:
         client: The boto3 client, or what another storage shares.
         uri: The ``s3://`` URI of the bucket or prefix.
+        within: See ``Staging``.
     """
 
     on_disk = False
 
-    def __init__(self, client: Any, uri: str) -> None:
+    def __init__(self, client: Any, uri: str, within: Path | None = None) -> None:
         self._session = client if isinstance(client, Session) else Session(client)
         self._client = self._session.client
         self._bucket, self._prefix = parse_s3_uri(uri)
         self.url = uri.rstrip("/")
-        self._staging = Staging(Path(tempfile.gettempdir()), ".imagenet-etl-staging-")
+        scratch = Path(tempfile.gettempdir())
+        self._staging = Staging(scratch, ".imagenet-etl-staging-", within, is_fence=False)
         self._writer = Writer(self._session, self.url)
         self._placing = Placing(self._session, self._writer, self.staging)
         self._trees = Trees(self._session, self._writer, self._bucket, self.url)
@@ -222,6 +224,13 @@ class S3Storage:
         """Return a scratch folder on local disk."""
         return self._staging.folder()
 
+    def staging_name(self) -> str:
+        """Return nothing: a request that is under way cannot be called back."""
+        return ""
+
+    def revoke(self, staging: str) -> None:
+        """Do nothing."""
+
     def keep_staging_alive(self) -> None:
         """Touch the scratch folder."""
         self._staging.keep_alive()
@@ -229,6 +238,10 @@ class S3Storage:
     def sweep_staging(self) -> int:
         """Remove the scratch folders that this user's dead processes left on this host."""
         return self._staging.sweep()
+
+    def clear_staging(self) -> None:
+        """Empty this process's staging folder."""
+        self._staging.clear()
 
     def close_staging(self) -> None:
         """Remove the scratch folder."""

@@ -1,4 +1,8 @@
-"""A process's own folder for unfinished files, and what dead processes left of theirs."""
+"""A process's own folder for unfinished files, and what dead processes left of theirs.
+
+It is also the process's fence. Whatever it publishes is linked or renamed from here, which fails
+once the folder is gone: whoever takes over from a process that may still be alive revokes it.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ import shutil
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from imagenet_etl import files
+from imagenet_etl.errors import LeaseLost
 from imagenet_etl.processes import ProcessId, this_process
 
 _SILENT_FOR_S = 3600.0
+_OWNER = "owner.json"
+_NO_NAME = ("", ".", "..")
 
 
 class Staging:
@@ -22,20 +30,54 @@ class Staging:
     Args:
         root: The folder that holds the staging folders of all processes.
         prefix: What their names begin with, where ``root`` holds other things too.
+        within: A folder in another process's staging, for one that works for it; that process
+            removes it.
+        is_fence: Whether a folder that is gone was revoked. Else it is made anew: a cleaner of
+            temporary folders has removed it.
     """
 
-    def __init__(self, root: Path, prefix: str = "") -> None:
+    def __init__(
+        self, root: Path, prefix: str = "", within: Path | None = None, *, is_fence: bool = True
+    ) -> None:
         self._root = root
         self._prefix = prefix
+        self._within = within
+        self._is_fence = is_fence
         self._folder: Path | None = None
         self._guard = threading.Lock()
 
     def folder(self) -> Path:
-        """Return this process's folder."""
+        """Return this process's folder.
+
+        Raises:
+            LeaseLost: It was revoked.
+        """
         with self._guard:
-            if self._folder is None or not self._folder.exists():
+            if self._within is not None:
+                if not self._is_fence:
+                    self._within.mkdir(parents=True, exist_ok=True)
+            elif self._folder is None or not (self._is_fence or self._folder.exists()):
                 self._folder = self._make()
-            return self._folder
+            self.check()
+            folder = self._within or self._folder
+            assert folder is not None
+            return folder
+
+    def check(self) -> None:
+        """Make sure that the folder, if there was need for one, was not revoked.
+
+        Raises:
+            LeaseLost: It was.
+        """
+        folder = self._within or self._folder
+        if folder is None or not self._is_fence:
+            return
+        # A folder of the same name may come back, as a parent of what is written below it.
+        if not (folder if self._within else folder / _OWNER).exists():
+            raise LeaseLost(
+                f"{folder}, where this process has its unfinished files, is gone",
+                remedy="Who takes a run over removes it, and goes on; this process stops",
+            )
 
     def _make(self) -> Path:
         me = this_process()
@@ -44,7 +86,7 @@ class Staging:
         with files.typed_os_errors(str(folder)):
             folder.mkdir(mode=0o700)  # the root may be everybody's temporary folder
             try:
-                (folder / "owner.json").write_text(json.dumps(me.to_dict()))
+                (folder / _OWNER).write_text(json.dumps(me.to_dict()))
             except OSError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -64,6 +106,31 @@ class Staging:
                 swept += 1
         return swept
 
+    def revoke(self, name: str) -> None:
+        """Take a folder away from its process, whose writes fail from then on."""
+        mine = self._folder is not None and self._folder.name == name
+        if mine or "/" in name or name in _NO_NAME:
+            return
+        taken = self._root / f"{name}.revoked-{uuid.uuid4().hex[:8]}"
+        try:
+            (self._root / name).rename(taken)  # at once, whatever lies in it
+        except FileNotFoundError:
+            return  # closed, or swept
+        # NFS goes on to find a renamed folder by its handle, but not a removed one.
+        with suppress(OSError):  # of another user: then its name alone is gone
+            (taken / _OWNER).unlink(missing_ok=True)
+        shutil.rmtree(taken, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove what is left in the folder, which stays."""
+        # It may have been revoked; and what cannot be removed now is swept later.
+        with self._guard, suppress(OSError):
+            for path in self._folder.iterdir() if self._folder else ():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != _OWNER:
+                    path.unlink()
+
     def close(self) -> None:
         """Remove the folder with what is left in it."""
         with self._guard:
@@ -81,7 +148,7 @@ def _is_abandoned(folder: Path) -> bool:
         return False
     is_silent = time.time() - state.st_mtime > _SILENT_FOR_S
     try:
-        owner = ProcessId(**json.loads((folder / "owner.json").read_text()))
+        owner = ProcessId(**json.loads((folder / _OWNER).read_text()))
     except (OSError, ValueError, TypeError):
         return is_silent  # just being made, or its owner died before it had said who it is
     # An owner that this machine can see may be suspended for hours and still come back.
