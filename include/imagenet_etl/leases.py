@@ -27,20 +27,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from imagenet_etl.errors import (
-    AlreadyRunning,
-    LeaseLost,
-    NothingToDo,
-    StillPending,
-)
-from imagenet_etl.lease_files import (
-    Look,
-    Owner,
-    beat_key,
-    look_at,
-    record_key,
-    safe_claim,
-)
+from imagenet_etl.errors import AlreadyRunning, LeaseLost, NothingToDo, StillPending
+from imagenet_etl.lease_files import Look, Owner, beat_key, look_at, record_key, safe_claim
 from imagenet_etl.lease_state import (
     PARKED_FOR_S,
     STALE_AFTER_S,
