@@ -49,9 +49,9 @@ def test_a_published_file_is_flushed_before_and_after_it_gets_its_name(tmp_path,
     staged.write_bytes(b"x")
     files.publish_file(staged, tmp_path / "a" / "b" / "final")
     assert calls == [
+        ("fsync", "staged"),
         ("fsync", tmp_path.name),  # holds the new folder a
         ("fsync", "a"),
-        ("fsync", "staged"),
         ("link", "final"),
         ("fsync", "b"),
     ]
