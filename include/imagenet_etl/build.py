@@ -124,7 +124,12 @@ class Build:
         try:
             with leases.kept_alive(self.storage, lease) as heartbeat:
                 self.storage.sweep_staging()
-                yield replace(self, check_owner=lease.check, check_heartbeat=heartbeat.check)
+                try:
+                    yield replace(self, check_owner=lease.check, check_heartbeat=heartbeat.check)
+                finally:
+                    # On a full disk giving the lock back needs the room that staging takes. The
+                    # folder itself stays until then: it is what others know this process by.
+                    self.storage.clear_staging()
             keep = hand_on
         except (NothingToDo, StillPending):
             keep = hand_on
@@ -133,10 +138,6 @@ class Build:
             keep = will_retry
             raise
         finally:
-            # On a full disk giving the lock back needs the room that staging takes. The folder
-            # itself stays until then: it is what others know this process by.
-            self.storage.clear_staging()
-            self.storage.sweep_staging()
             lease.release(parked=keep)
             self.storage.close_staging()
 

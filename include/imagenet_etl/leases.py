@@ -69,6 +69,7 @@ def acquire(storage: Storage, key: str, owner: Owner, *, shared: bool = False) -
 
     Raises:
         AlreadyRunning: A live owner holds it, or a later try of the same claim is at work.
+        LeaseLost: It was taken over in this moment, or this process was stopped by another.
     """
     while True:
         look = look_at(storage, key)
@@ -109,6 +110,7 @@ def _join(storage: Storage, key: str, owner: Owner, look: Look, holders: Holders
         is_done = beat.is_parked or beat.is_dead() or is_other_try
         if is_done and beat.file.is_beat and beat.file.key != mine:
             over.append(beat.file.key)
+    _replace_earlier(storage, lease, look)
     _revoke(storage, lease, [beat for beat in holders.beats if beat.file.key in over])
     remove_all(storage, over)
     return lease if lease.is_held() else None
@@ -127,13 +129,22 @@ def _win(lease: Lease, storage: Storage) -> Lease | None:
         storage.remove(mine)
         return None
     lease.beat()
+    _replace_earlier(storage, lease, look)
+    return lease
+
+
+def _replace_earlier(storage: Storage, lease: Lease, look: Look) -> None:
+    """Stop those who held earlier generations, and remove what tells of them.
+
+    While that is there, it is not done: who won the last one may have died in the middle of it, or
+    may still be at it.
+    """
     older = [file for file in look.files if file.generation < lease.fence]
     if storage.on_disk:
-        # Of all: who won the last one may have died before it had stopped those before it.
-        for generation in {file.generation for file in older if not file.is_beat}:
-            _revoke(storage, lease, _beats_of(storage, lease.key, generation))
+        generations = {file.generation for file in older if not file.is_beat}
+        beats = [beat for one in generations for beat in _beats_of(storage, lease.key, one)]
+        _revoke(storage, lease, beats)
     remove_all(storage, [file.key for file in older])
-    return lease
 
 
 def _beats_of(storage: Storage, key: str, generation: int) -> tuple[Beat, ...]:
@@ -152,8 +163,7 @@ def _revoke(storage: Storage, lease: Lease, beats: Iterable[Beat]) -> None:
     """Stop the writes of those who have lost a lease and did not give it back."""
     if stagings := {beat.staging for beat in beats if beat.can_write}:
         with kept_alive(storage, lease):  # much may have to be removed
-            for staging in stagings:
-                storage.revoke(staging)
+            storage.revoke(stagings)
 
 
 def acquire_patiently(

@@ -91,6 +91,20 @@ def test_a_zombie_is_stopped_though_the_try_that_joined_after_it_died_before_it_
     assert not writes(first)
 
 
+def test_a_sibling_of_a_winner_that_died_at_once_stops_whom_that_had_not_stopped(
+    folder, zombie, monkeypatch
+):
+    acquire(zombie, KEY, OTHER, shared=True)
+    make_stale(folder, beat_of(OTHER))
+    first = LocalStorage(folder.root)
+    monkeypatch.setattr(first, "revoke", Mock(side_effect=OSError("died")))
+    with pytest.raises(OSError, match="died"):
+        acquire(first, KEY, MINE, shared=True)
+    assert acquire(folder, KEY, SIBLING, shared=True).fence == 2
+    assert not writes(zombie)
+    assert not [key for key, _ in folder.list(KEY) if "/00000001." in key]
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_who_takes_over_beats_while_it_stops_the_loser_which_may_take_long(
     folder, zombie, shared, monkeypatch
@@ -99,7 +113,7 @@ def test_who_takes_over_beats_while_it_stops_the_loser_which_may_take_long(
     acquire(zombie, KEY, MINE, shared=shared)
     beats = []
 
-    def slowly(_staging: str) -> None:
+    def slowly(_stagings: set[str]) -> None:
         key = beat_key(KEY, 1 if shared else 2, RETRY)
         first = folder.read(key)
         assert children.wait_until(lambda: folder.read(key) not in (None, first), 5)

@@ -6,7 +6,7 @@ complete: nothing is ever seen half written, and nothing but small state files i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -49,7 +49,10 @@ class ReadAt(Protocol):
 
 
 class Storage(Protocol):
-    """One folder or one bucket prefix."""
+    """One folder or one bucket prefix.
+
+    What writes or removes raises ``LeaseLost`` once another process has revoked this one's staging.
+    """
 
     url: str
     on_disk: bool
@@ -154,8 +157,8 @@ class Storage(Protocol):
             LeaseLost: It was revoked.
         """
 
-    def revoke(self, staging: str) -> None:
-        """Stop the writes of another process; nothing, one that has ended and one's own pass."""
+    def revoke(self, stagings: Iterable[str]) -> None:
+        """Stop the writes of other processes; those that have ended and one's own name pass."""
 
     def keep_staging_alive(self) -> None:
         """Tell other hosts that this process still works in its staging folder."""

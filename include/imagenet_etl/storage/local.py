@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -268,11 +268,17 @@ class LocalStorage:
     def delete(self, prefix: str) -> None:
         """Remove a file or a whole folder."""
         with self._typed():
-            taken = self._take(self._path(prefix))
-            if taken.is_dir() and not taken.is_symlink():
-                shutil.rmtree(taken, onerror=_unless_gone)
-            else:
+            path = self._path(prefix)
+            taken = self._take(path)
+            if not taken.is_dir() or taken.is_symlink():
                 _unlink(taken)
+                return
+            try:
+                shutil.rmtree(taken, onerror=_unless_gone)
+            except OSError:
+                with suppress(OSError):
+                    taken.rename(path)  # what is left has to be seen
+                raise
 
     def remove(self, key: str) -> None:
         """Remove a file."""
@@ -303,10 +309,10 @@ class LocalStorage:
         """Return the name of this process's staging folder."""
         return self._staging.folder().name
 
-    def revoke(self, staging: str) -> None:
-        """Remove another process's staging folder."""
+    def revoke(self, stagings: Iterable[str]) -> None:
+        """Remove other processes' staging folders."""
         with self._typed():
-            self._staging.revoke(staging)
+            self._staging.revoke(stagings)
 
     def keep_staging_alive(self) -> None:
         """Touch the staging folder."""

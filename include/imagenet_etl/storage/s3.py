@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -228,7 +228,7 @@ class S3Storage:
         """Return nothing: a request that is under way cannot be called back."""
         return ""
 
-    def revoke(self, staging: str) -> None:
+    def revoke(self, stagings: Iterable[str]) -> None:
         """Do nothing."""
 
     def keep_staging_alive(self) -> None:

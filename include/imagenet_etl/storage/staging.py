@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class Staging:
         if folder is None or not self._is_fence:
             return
         # A folder of the same name may come back, as a parent of what is written below it.
-        if not (folder if self._within else folder / _OWNER).exists():
+        own = self._within.parent if self._within else folder
+        if not (own / _OWNER).exists():
             raise LeaseLost(
                 f"{folder}, where this process has its unfinished files, is gone",
                 remedy="Who takes a run over removes it, and goes on; this process stops",
@@ -106,20 +108,26 @@ class Staging:
                 swept += 1
         return swept
 
-    def revoke(self, name: str) -> None:
-        """Take a folder away from its process, whose writes fail from then on."""
+    def revoke(self, names: Iterable[str]) -> None:
+        """Take folders away from their processes, whose writes fail from then on."""
+        taken = [folder for name in names if (folder := self._taken(name)) is not None]
+        # NFS goes on to find a renamed folder by its handle, but not a removed one.
+        for folder in taken:
+            with suppress(OSError):  # of another user: then its name alone is gone
+                (folder / _OWNER).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _taken(self, name: str) -> Path | None:
+        """Rename a folder, at once whatever lies in it; return where it is, if it was there."""
         mine = self._folder is not None and self._folder.name == name
         if mine or "/" in name or name in _NO_NAME:
-            return
+            return None
         taken = self._root / f"{name}.revoked-{uuid.uuid4().hex[:8]}"
         try:
-            (self._root / name).rename(taken)  # at once, whatever lies in it
+            (self._root / name).rename(taken)
         except FileNotFoundError:
-            return  # closed, or swept
-        # NFS goes on to find a renamed folder by its handle, but not a removed one.
-        with suppress(OSError):  # of another user: then its name alone is gone
-            (taken / _OWNER).unlink(missing_ok=True)
-        shutil.rmtree(taken, ignore_errors=True)
+            return None  # closed, or swept
+        return taken
 
     def clear(self) -> None:
         """Remove what is left in the folder, which stays."""

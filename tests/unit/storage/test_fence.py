@@ -13,7 +13,7 @@ from tests.support.moto_server import MotoServer
 from tests.support.storages import describe_new, keys, opened, staged
 
 from imagenet_etl import files
-from imagenet_etl.errors import LeaseLost, NotEnoughSpace
+from imagenet_etl.errors import LeaseLost, NotEnoughSpace, NotWritable
 from imagenet_etl.storage import LocalStorage
 
 WRITES = [
@@ -38,7 +38,7 @@ def other(folder: LocalStorage) -> LocalStorage:
 @pytest.mark.parametrize("write", WRITES)
 def test_no_write_of_a_process_whose_fence_was_revoked_arrives(folder, other, write):
     path = staged(folder, b"finished")
-    other.revoke(folder.staging_name())
+    other.revoke([folder.staging_name()])
     with pytest.raises(LeaseLost, match=r"is gone\. Who takes a run over removes it"):
         write(folder, path)
     assert keys(other, ".") == ["a/old"]
@@ -53,7 +53,7 @@ def test_nor_does_one_of_a_process_that_works_for_it(folder, other, write):
     worker = LocalStorage(folder.root, within)
     path = staged(worker, b"finished")
     assert path.parent == within
-    other.revoke(folder.staging_name())
+    other.revoke([folder.staging_name()])
     with pytest.raises(LeaseLost):
         write(worker, path)
     assert keys(other, ".") == ["a/old"]
@@ -61,15 +61,25 @@ def test_nor_does_one_of_a_process_that_works_for_it(folder, other, write):
 
 def test_a_folder_that_comes_back_by_accident_is_not_taken_for_the_old_one(folder, other):
     path = staged(folder, b"finished")
-    other.revoke(folder.staging_name())
+    other.revoke([folder.staging_name()])
     path.parent.mkdir()  # as by a writer that makes a folder below it
     with pytest.raises(LeaseLost):
         folder.put("a/old", b"x")
 
 
+def test_a_workers_folder_that_comes_back_does_not_bring_the_fence_back(folder, other):
+    within = folder.staging() / "workers"
+    within.mkdir()
+    worker = LocalStorage(folder.root, within)
+    other.revoke([folder.staging_name()])
+    (within / "segment").mkdir(parents=True)
+    with pytest.raises(LeaseLost):
+        worker.create("a/new", b"x")
+
+
 def test_who_begins_anew_gets_a_new_fence(folder, other):
     fence = folder.staging_name()
-    other.revoke(fence)
+    other.revoke([fence])
     folder.close_staging()
     assert folder.staging_name() != fence
     assert folder.create("a/new", b"x")
@@ -82,7 +92,7 @@ def test_emptied_staging_keeps_its_fence(folder, other):
     folder.clear_staging()
     assert [path.name for path in folder.staging().iterdir()] == ["owner.json"]
     assert folder.staging_name() == fence
-    other.revoke(fence)
+    other.revoke([fence])
     folder.clear_staging()
     with pytest.raises(LeaseLost):
         folder.staging_name()
@@ -90,11 +100,10 @@ def test_emptied_staging_keeps_its_fence(folder, other):
 
 def test_what_is_ones_own_or_gone_or_no_fence_passes(folder, other):
     fence = folder.staging_name()
-    for name in (fence, "gone-1-2", "", ".", "..", "../a", f"{fence}/owner.json", "/tmp"):
-        folder.revoke(name)
+    folder.revoke((fence, "gone-1-2", "", ".", "..", "../a", f"{fence}/owner.json", "/tmp"))
     assert folder.create("a/new", b"x")
     folder.close_staging()
-    other.revoke(fence)
+    other.revoke([fence])
     assert keys(other, ".") == ["a/new", "a/old"]
 
 
@@ -103,7 +112,7 @@ def test_a_revoked_folder_that_could_not_be_removed_is_swept_when_old(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", lambda *_, **__: None)
-        other.revoke(folder.staging_name())
+        other.revoke([folder.staging_name()])
     (left,) = (other.root / ".staging").iterdir()
     assert ".revoked-" in left.name
     assert not (left / "owner.json").exists()
@@ -138,6 +147,19 @@ def test_what_is_removed_where_staging_cannot_be_made_makes_room_all_the_same(
     assert keys(other, ".") == []
 
 
+def test_what_cannot_be_removed_wholly_stays_to_be_seen(folder, other, monkeypatch):
+    other.put("a/b/c", b"")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refused)
+        with pytest.raises(NotWritable):
+            folder.delete("a/b")
+    assert keys(other, "a") == ["a/b/c", "a/old"]
+
+
 def test_what_lies_on_another_disk_is_removed_there(folder, other, monkeypatch):
     def elsewhere(*_: Path) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -161,4 +183,4 @@ def test_scratch_for_a_bucket_that_a_cleaner_has_removed_is_made_anew(
 def test_a_bucket_has_no_fence(moto: MotoServer, tmp_path: Path):
     with opened(describe_new("bucket", tmp_path, moto)) as bucket:
         assert bucket.staging_name() == ""
-        bucket.revoke("anything")
+        bucket.revoke(["anything"])
