@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 
-from imagenet_etl.errors import AlreadyRunning, LeaseLost, NothingToDo, StillPending
+from imagenet_etl.errors import AlreadyRunning
+from imagenet_etl.heartbeats import Heartbeat, kept_alive
 from imagenet_etl.lease_files import Look, Owner, beat_key, look_at, record_key, safe_claim
 from imagenet_etl.lease_state import (
     PARKED_FOR_S,
@@ -42,7 +41,6 @@ from imagenet_etl.storage import Storage
 from imagenet_etl.storage.many import remove_all
 
 __all__ = [
-    "HEARTBEAT_S",
     "PARKED_FOR_S",
     "STALE_AFTER_S",
     "Heartbeat",
@@ -54,7 +52,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-HEARTBEAT_S = 10.0
 _PAUSE_S = 0.05
 
 
@@ -209,94 +206,3 @@ def _already_running(key: str, holders: Holders, live: Beat) -> AlreadyRunning:
         found=f"a heartbeat {seen} s ago",
         remedy="Wait for it, or choose another version name",
     )
-
-
-@contextmanager
-def kept_alive(storage: Storage, *leases: Lease) -> Iterator[Heartbeat]:
-    """Beat for the leases from a background thread until the block ends.
-
-    Raises:
-        LeaseLost: One of the leases had been taken over when the block ended, well or badly: what
-            it then fails with, as with a file that is gone, is but what follows from that.
-    """
-    heartbeat = Heartbeat(storage, list(leases))
-    try:
-        yield heartbeat
-    except (LeaseLost, NothingToDo, StillPending):
-        raise
-    except Exception:
-        _check_all(leases)
-        raise
-    finally:
-        heartbeat.stop()
-    heartbeat.check()
-
-
-def _check_all(leases: Iterable[Lease]) -> None:
-    """Check leases; that it cannot be done is only logged, since it is not why a block failed."""
-    try:
-        for lease in leases:
-            lease.check()
-    except LeaseLost:
-        raise
-    except Exception as trouble:  # noqa: BLE001 - whatever it is, the block's own error counts
-        log.warning("whether the lease was lost is unknown: %s", trouble)
-
-
-class Heartbeat:
-    """One thread that beats for any number of leases and remembers the first trouble."""
-
-    def __init__(self, storage: Storage, leases: list[Lease]) -> None:
-        self._storage = storage
-        self._leases = {lease.key: lease for lease in leases}
-        self._guard = threading.Lock()
-        self._stop = threading.Event()
-        self._trouble: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self._thread.start()
-
-    def add(self, lease: Lease) -> None:
-        """Beat for one more lease."""
-        with self._guard:
-            self._leases[lease.key] = lease
-
-    def remove(self, lease: Lease) -> None:
-        """Stop beating for a lease."""
-        with self._guard:
-            self._leases.pop(lease.key, None)
-
-    def check(self) -> None:
-        """Raise what went wrong in the background, if anything did.
-
-        Raises:
-            LeaseLost: One of the leases was taken over.
-        """
-        if self._trouble is not None:
-            raise self._trouble
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        beaten = time.monotonic()
-        while not self._stop.wait(HEARTBEAT_S):
-            try:
-                self._beat()
-                beaten = time.monotonic()
-            except LeaseLost as lost:
-                self._trouble = lost
-                return
-            except Exception as trouble:  # noqa: BLE001 - else the thread would end unnoticed
-                # A beat may fail now and then; only long before others see it matters.
-                if time.monotonic() - beaten > STALE_AFTER_S / 2:
-                    self._trouble = trouble
-                    return
-
-    def _beat(self) -> None:
-        with self._guard:
-            for lease in self._leases.values():
-                lease.check()
-                lease.beat()
-        self._storage.keep_staging_alive()

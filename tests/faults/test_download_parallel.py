@@ -260,7 +260,7 @@ def test_lost_lease_ends_all_streams(
         if next(checks) > 100:
             raise LeaseLost("taken over")
 
-    monkeypatch.setattr("imagenet_etl.leases.Heartbeat.check", check)
+    monkeypatch.setattr("imagenet_etl.heartbeats.Heartbeat.check", check)
     with pytest.raises(LeaseLost):
         fetch(run, server)
     before = run.part.read_bytes()

@@ -19,21 +19,21 @@ from imagenet_etl.storage import Storage
 
 HOLDER = """
     import os, sys, time
-    from imagenet_etl import lease_state, leases
+    from imagenet_etl import heartbeats, lease_state, leases
     from imagenet_etl.errors import LeaseLost
     from tests.support.storages import open_described
 
-    lease_state.STALE_AFTER_S, leases.HEARTBEAT_S = 2.0, 0.2
+    lease_state.STALE_AFTER_S, heartbeats.HEARTBEAT_S = 2.0, 0.2
     storage = open_described(sys.argv[1])
     owner = leases.Owner("run-b", sys.argv[2], int(sys.argv[3]))
     lease = leases.acquire(storage, sys.argv[4], owner)
     try:
-        with leases.kept_alive(storage, lease) as heartbeat:
+        with leases.kept_alive(storage, lease) as beating:
             print("held by", os.getpid(), flush=True)
             print("pid", os.getpid(), flush=True)
             while True:
                 time.sleep(0.05)
-                heartbeat.check()
+                beating.check()
     except LeaseLost as lost:
         print(lost, flush=True)
     time.sleep(60)

@@ -10,7 +10,7 @@ import pytest
 from tests.support import children
 from tests.support.leases import KEY, MINE, OTHER, beat_of
 
-from imagenet_etl import leases
+from imagenet_etl import heartbeats
 from imagenet_etl.errors import LeaseLost, NotWritable
 from imagenet_etl.lease_files import beat_key
 from imagenet_etl.leases import Lease, Owner, acquire, kept_alive
@@ -109,7 +109,7 @@ def test_a_sibling_of_a_winner_that_died_at_once_stops_whom_that_had_not_stopped
 def test_who_takes_over_beats_while_it_stops_the_loser_which_may_take_long(
     folder, zombie, shared, monkeypatch
 ):
-    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01)
     acquire(zombie, KEY, MINE, shared=shared)
     beats = []
 

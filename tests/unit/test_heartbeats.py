@@ -11,7 +11,7 @@ import pytest
 from tests.support import children
 from tests.support.leases import KEY, MINE, beat_of
 
-from imagenet_etl import leases
+from imagenet_etl import heartbeats
 from imagenet_etl.errors import LeaseLost, NotWritable
 from imagenet_etl.leases import Owner, acquire, kept_alive
 from imagenet_etl.storage import LocalStorage
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("temporary_folder")
 
 @pytest.fixture
 def fast(monkeypatch):
-    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.02)
 
 
 def beat_time(storage) -> float:
@@ -93,7 +93,7 @@ def test_one_failed_beat_is_no_loss(folder, fast, monkeypatch):
 
 @pytest.mark.parametrize("trouble", [NotWritable("gone"), OSError("gone"), ValueError("gone")])
 def test_a_heartbeat_that_fails_for_long_is_reported(folder, fast, monkeypatch, trouble):
-    monkeypatch.setattr(leases, "STALE_AFTER_S", 0.1)
+    monkeypatch.setattr(heartbeats, "STALE_AFTER_S", 0.1)
     lease = acquire(folder, KEY, MINE)
 
     def fail(key, data):

@@ -15,7 +15,7 @@ from imagenet_etl.archives.folder import OPEN_FLAGS, file_changed
 from imagenet_etl.archives.member import Member
 from imagenet_etl.archives.tar import read_tar_member
 from imagenet_etl.errors import ArchiveChanged, ArchiveError
-from imagenet_etl.storage.local import LocalFile
+from imagenet_etl.storage.local_file import LocalFile
 
 _SUFFIX = ".tar/"
 

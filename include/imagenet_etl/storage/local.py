@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,71 +15,13 @@ from typing import Any
 from imagenet_etl import files
 from imagenet_etl.errors import ConfigError, KeyExists, LeaseLost, NotEnoughSpace
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
+from imagenet_etl.storage.local_file import LocalFile, open_local, stat_of
 from imagenet_etl.storage.staging import Staging
-from imagenet_etl.streams import BLOCK_BYTES, read_blocks, size_and_sha256
+from imagenet_etl.streams import size_and_sha256
 
 STAGING = ".staging"
 _STAYS = (errno.ENOTDIR, errno.EXDEV, errno.ENOSPC, errno.EDQUOT)
 """Why something cannot be moved: not there, on another disk, no room for its name."""
-
-
-class LocalFile:
-    """A local file that is read by position; safe to share between threads."""
-
-    seek_bytes = 1 << 14
-
-    def __init__(self, path: str, fd: int) -> None:
-        self._path = path
-        self._fd = fd
-        self.stat = _stat(os.fstat(fd))
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset``, fewer only at the end of the file."""
-        data = os.pread(self._fd, size, offset)
-        if len(data) == size or not data:
-            return data
-        parts, got = [data], len(data)
-        while got < size and (data := os.pread(self._fd, size - got, offset + got)):
-            parts.append(data)
-            got += len(data)
-        return b"".join(parts)
-
-    def blocks(self) -> Iterator[memoryview]:
-        """Yield the whole content in order, a large one past the page cache."""
-        if self.stat.size < BLOCK_BYTES:
-            return iter((memoryview(self.read_at(0, self.stat.size)),))
-        return read_blocks(self._path)
-
-    def will_need(self, spans: Sequence[tuple[int, int]]) -> None:
-        """Ask the kernel to read the spans ahead."""
-        for offset, size in spans:
-            os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
-
-    def current_stat(self) -> Stat | None:
-        """Return what the file's name leads to now."""
-        try:
-            return _stat(Path(self._path).stat())
-        except FileNotFoundError:
-            return None
-
-
-@contextmanager
-def open_local(path: Path | str) -> Iterator[LocalFile]:
-    """Open any local file for reading by position.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except NotADirectoryError as error:
-        raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
-    try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise FileNotFoundError(f"{path} is a folder")
-        yield LocalFile(str(path), fd)
-    finally:
-        os.close(fd)
 
 
 class LocalStorage:
@@ -133,7 +75,7 @@ class LocalStorage:
                 state = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return None if stat.S_ISDIR(state.st_mode) else _stat(state)
+        return None if stat.S_ISDIR(state.st_mode) else stat_of(state)
 
     def list(self, prefix: str) -> Iterator[tuple[str, Stat]]:
         """Yield every file below the folder, in the order that a bucket lists them in."""
@@ -144,7 +86,7 @@ class LocalStorage:
                 yield from self.list(key)
                 continue
             try:
-                yield key, _stat(entry.stat())
+                yield key, stat_of(entry.stat())
             except FileNotFoundError:
                 continue  # removed by another process since the scan
 
@@ -226,7 +168,7 @@ class LocalStorage:
         final = self._path(key)
         with self._writing():
             files.publish_file(path, final)
-            return _stat(final.stat())
+            return stat_of(final.stat())
 
     def place(self, key: str, path: Path) -> None:
         """Rename a file into place, unflushed."""
@@ -353,7 +295,3 @@ def _unless_gone(_call: Any, _path: str, trouble: Any) -> None:
     """Pass over what another process has removed meanwhile."""
     if not isinstance(trouble[1], FileNotFoundError):
         raise trouble[1]
-
-
-def _stat(state: os.stat_result) -> Stat:
-    return Stat(state.st_size, str(state.st_mtime_ns))

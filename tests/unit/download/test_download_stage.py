@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.fault_server import Answer, FaultServer
 
-from imagenet_etl import leases
+from imagenet_etl import heartbeats, leases
 from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.datasets import facts_of
@@ -245,7 +245,7 @@ def test_run_that_lost_its_lease_publishes_nothing(
 
     If its heartbeat notices, it stops writing at once; if not, it still must not publish.
     """
-    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01 if noticed else 3600.0)
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01 if noticed else 3600.0)
     first = build(tmp_path, server.url)
     server.script = [Answer(stall_at=len(CONTENT) - 1)]
     newer = Owner("r1", attempt=2)  # a second try of the same run takes over at once
