@@ -12,7 +12,8 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # It tells with every client where it has found endpoint and credentials.
     logging.getLogger("botocore").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _cancel)
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        with _cancelled_by_sigterm():
+            args.run(args)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -75,6 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; finished work is kept for the next run", file=sys.stderr)
         return TRANSIENT
     return DONE
+
+
+@contextmanager
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into `Cancelled`; who calls `main` gets the handler back that was there."""
+    previous = signal.signal(signal.SIGTERM, _cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
 def _cancel(*_: object) -> NoReturn:

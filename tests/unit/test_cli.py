@@ -1,6 +1,7 @@
 """The command line: what it does with its arguments, what it prints, how it exits."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,3 +211,10 @@ def test_a_stage_that_the_dataset_does_not_have_is_told(
 ) -> None:
     assert command("split_val") == USAGE
     assert "Tiny ImageNet has no stage split_val: expected download or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "code"), [("download", DONE), ("pack", TERMINAL)])
+def test_sigterm_does_afterwards_what_it_did_before(command: Command, name: str, code: int) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert command(name) == code
+    assert signal.getsignal(signal.SIGTERM) is before
