@@ -24,7 +24,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _NO_CLONES = {errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL, errno.EXDEV}
 _FICLONE = 0x40049409  # linux/fs.h, man page ioctl_ficlone(2)
-_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -149,25 +148,6 @@ def clone_file(source: int, target: int) -> bool:
             return False
         raise
     return True
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait for others that ask for the same, on any host whose file system shares locks.
-
-    The kernel gives the lock back when the process ends, whatever way it does. Where there are no
-    such locks (Lustre without the mount option ``flock``) nobody waits, and leases have to do.
-    """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        yield
-    finally:
-        os.close(fd)
 
 
 def make_folders(path: Path) -> None:

@@ -14,7 +14,9 @@ from imagenet_etl import verify
 from imagenet_etl.build import Build, new_build
 from imagenet_etl.config import Settings
 from imagenet_etl.leases import Owner
+from imagenet_etl.mapped import groups_to_pack, run_pack_group
 from imagenet_etl.pipeline import run_stage
+from imagenet_etl.selection import parse_group
 from imagenet_etl.storage import Storage
 
 BEFORE = ("download", "untar", "restructure_val", "filter_classes", "plan_shards", "pack")
@@ -56,20 +58,25 @@ def content(storage: Storage, prefix: str) -> dict[str, bytes | None]:
     return {key: storage.read(key) for key, _ in storage.list(prefix)}
 
 
+def die_in_verify(build: Build, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: Any) -> None:
+        raise Died
+
+    for stage in BEFORE:
+        run_stage(build, stage)
+    with monkeypatch.context() as patched:
+        patched.setattr(verify, name, die)
+        with pytest.raises(Died):
+            run_stage(build, "verify")
+    build.storage.close_staging()
+
+
 @pytest.mark.parametrize("name", ["_clean_up", "_stamped"])
 def test_20_a_verify_that_died_after_the_publication_is_done_by_its_next_try(
     name: str, build: Callable[[int], Build], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: Any) -> None:
-        raise Died
-
     first = build(1)
-    for stage in BEFORE:
-        run_stage(first, stage)
-    with monkeypatch.context() as patched:
-        patched.setattr(verify, name, die)
-        with pytest.raises(Died):
-            run_stage(first, "verify")
+    die_in_verify(first, name, monkeypatch)
     published = content(first.storage, "datasets")
     assert "datasets/tiny_imagenet/v1/manifest.json" in published
     if first.storage.on_disk:  # as by a copy from elsewhere
@@ -83,5 +90,21 @@ def test_20_a_verify_that_died_after_the_publication_is_done_by_its_next_try(
     assert [key for key, _ in retry.storage.list(folder)] == [f"{folder}/receipt.json"]
     assert run_stage(build(3), "pack").reused
     assert run_stage(build(3), "verify").receipt == receipt
-    for one in (first, retry):
-        one.storage.close_staging()
+    retry.storage.close_staging()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_20_a_run_that_begins_with_the_packing_again_adopts_the_version(
+    mapped: bool, build: Callable[[int], Build], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, later = build(1), build(2)
+    die_in_verify(first, "_clean_up", monkeypatch)
+    published = content(first.storage, "datasets")
+    if mapped:
+        for group in groups_to_pack(later):
+            assert not any(run_pack_group(later, parse_group(group)).values())
+    for stage in (*BEFORE, "verify"):
+        run_stage(later, stage)
+    assert groups_to_pack(later) == []
+    assert content(later.storage, "datasets") == published
+    later.storage.close_staging()

@@ -102,6 +102,7 @@ def test_38_no_write_of_a_try_that_was_given_up_arrives(
                 do(build, name)
             there = state(data)
         if not zombie.slept:
+            assert zombie.ended == [None], f"{stage} by itself"
             break
         assert state(data) == there, f"call {call} of {stage}"
         if not (was_done or zombie.slept_done):

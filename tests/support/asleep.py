@@ -68,7 +68,7 @@ def asleep_in(
                 if sleeper.calls == call:
                     sleeper.slept, sleeper.slept_done = True, sleeper.is_done
                     stopped.set()
-                    go_on.wait(_PATIENCE_S)
+                    assert go_on.wait(_PATIENCE_S), "the work that is awake takes too long"
             return real(*args, **kwargs)
 
         return wrapped

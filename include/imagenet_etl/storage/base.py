@@ -129,7 +129,7 @@ class Storage(Protocol):
         Raises:
             KeyExists: ``target`` is there already; nothing was changed.
             FileNotFoundError: There is no mark below ``source``.
-            LeaseLost: Another run has moved or removed ``source`` meanwhile.
+            LeaseLost: Another run has moved, removed or replaced ``source`` meanwhile.
         """
 
     def flush(self, prefix: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from imagenet_etl import files
 from imagenet_etl.errors import ConfigError, KeyExists, LeaseLost, NotEnoughSpace
 from imagenet_etl.storage.base import Stat, checked_key, checked_prefix
+from imagenet_etl.storage.folder_lock import alone_in
 from imagenet_etl.storage.local_file import LocalFile, open_local, stat_of
 from imagenet_etl.storage.staging import Staging
 from imagenet_etl.streams import size_and_sha256
@@ -152,7 +153,7 @@ class LocalStorage:
         """Store a small state file if its key has what was seen; others that swap it wait."""
         if seen is None:
             return self.create(key, data)
-        with self._typed(), files.alone_in(self._path(key).parent):
+        with self._typed(), alone_in(self._path(key).parent):
             if self.stat(key) != seen:
                 return False
             self.put(key, data)
@@ -187,16 +188,15 @@ class LocalStorage:
         if self.stat(f"{source}/{mark}") is None:
             raise FileNotFoundError(f"{self.url}/{source}/{mark}")
         there, final = self._path(source), self._path(target)
-        with self._typed():
+        with self._typed(), suppress(FileNotFoundError):  # moved since this look
             files.publish_folder(there, final)
-            if not (final / mark).exists():
-                # It slept since its look, and another folder has the name by now.
-                with suppress(OSError):  # another one again
-                    final.rename(there)
-                raise LeaseLost(
-                    f"{self.url}/{source} is another one than it was",
-                    remedy="The newer run goes on; this one stops",
-                )
+            if (final / mark).exists():
+                return
+            _put_back(final, there)  # it slept, and another folder has the name by now
+        raise LeaseLost(
+            f"{self.url}/{source} is another one than it was",
+            remedy="The newer run goes on; this one stops",
+        )
 
     def flush(self, prefix: str) -> None:
         """Flush the file system that holds the folder, and forget what was placed there."""
@@ -289,6 +289,14 @@ def _unlink(path: Path) -> None:
     # What should be its folder may be a file.
     with suppress(NotADirectoryError):
         path.unlink(missing_ok=True)
+
+
+def _put_back(folder: Path, where: Path) -> None:
+    """Rename a folder to where it was, or beside it when there is another one again."""
+    try:
+        folder.rename(where)
+    except OSError:
+        folder.rename(where.with_name(f"{where.name}.late-{uuid.uuid4().hex[:8]}"))
 
 
 def _unless_gone(_call: Any, _path: str, trouble: Any) -> None:

@@ -6,6 +6,7 @@ once the folder is gone: whoever takes over from a process that may still be ali
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from imagenet_etl.processes import ProcessId, this_process
 
 _SILENT_FOR_S = 3600.0
 _OWNER = "owner.json"
+_REVOKED = ".revoked-"
 _NO_NAME = ("", ".", "..")
 
 
@@ -110,34 +112,31 @@ class Staging:
 
     def revoke(self, names: Iterable[str]) -> None:
         """Take folders away from their processes, whose writes fail from then on."""
-        taken = [folder for name in names if (folder := self._taken(name)) is not None]
-        # NFS goes on to find a renamed folder by its handle, but not a removed one.
-        for folder in taken:
-            with suppress(OSError):  # of another user: then its name alone is gone
-                (folder / _OWNER).unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+        others = [name for name in names if self._is_anothers(name)]
+        for name in others:  # at once, whatever lies in it
+            with suppress(FileNotFoundError):  # closed, swept, or revoked
+                (self._root / name).rename(self._root / f"{name}{_REVOKED}{uuid.uuid4().hex[:8]}")
+        # NFS goes on to find a renamed folder by its handle, but not a removed one; and who renamed
+        # it before this process may have died.
+        for name in others:
+            for folder in self._root.glob(f"{glob.escape(name)}{_REVOKED}*"):
+                with suppress(OSError):  # of another user: then its name alone is gone
+                    (folder / _OWNER).unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _taken(self, name: str) -> Path | None:
-        """Rename a folder, at once whatever lies in it; return where it is, if it was there."""
-        mine = self._folder is not None and self._folder.name == name
-        if mine or "/" in name or name in _NO_NAME:
-            return None
-        taken = self._root / f"{name}.revoked-{uuid.uuid4().hex[:8]}"
-        try:
-            (self._root / name).rename(taken)
-        except FileNotFoundError:
-            return None  # closed, or swept
-        return taken
+    def _is_anothers(self, name: str) -> bool:
+        is_mine = self._folder is not None and self._folder.name == name
+        return not is_mine and "/" not in name and name not in _NO_NAME
 
     def clear(self) -> None:
         """Remove what is left in the folder, which stays."""
-        # It may have been revoked; and what cannot be removed now is swept later.
-        with self._guard, suppress(OSError):
+        with self._guard, suppress(FileNotFoundError):  # it was revoked
             for path in self._folder.iterdir() if self._folder else ():
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 elif path.name != _OWNER:
-                    path.unlink()
+                    with suppress(OSError):  # removed by the heartbeat's thread, or swept later
+                        path.unlink()
 
     def close(self) -> None:
         """Remove the folder with what is left in it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,7 +16,7 @@ from tests.support.storages import describe_new, keys, opened, staged
 
 from imagenet_etl import files
 from imagenet_etl.errors import LeaseLost, NotEnoughSpace, NotWritable
-from imagenet_etl.storage import LocalStorage
+from imagenet_etl.storage import LocalStorage, folder_lock
 
 WRITES = [
     lambda storage, _: storage.create("a/new", b"x"),
@@ -100,7 +102,8 @@ def test_emptied_staging_keeps_its_fence(folder, other):
 
 def test_what_is_ones_own_or_gone_or_no_fence_passes(folder, other):
     fence = folder.staging_name()
-    folder.revoke((fence, "gone-1-2", "", ".", "..", "../a", f"{fence}/owner.json", "/tmp"))
+    outside = str(folder.root / "a")
+    folder.revoke((fence, "gone-1-2", "", ".", "..", "../a", f"{fence}/owner.json", outside))
     assert folder.create("a/new", b"x")
     folder.close_staging()
     other.revoke([fence])
@@ -116,24 +119,75 @@ def test_a_revoked_folder_that_could_not_be_removed_is_swept_when_old(
     (left,) = (other.root / ".staging").iterdir()
     assert ".revoked-" in left.name
     assert not (left / "owner.json").exists()
+    assert other.sweep_staging() == 0
+    os.utime(left, (0, 0))
+    assert other.sweep_staging() == 1
+    assert not left.exists()
 
 
-def test_a_tree_that_became_another_one_since_the_look_is_not_published(
+def test_what_a_dead_process_had_revoked_and_not_removed_is_removed_by_the_next(
     folder: LocalStorage, other: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    staged(folder, b"finished")
+    fence = folder.staging_name()
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        other.revoke([fence])
+    LocalStorage(folder.root).revoke([fence])
+    assert list((other.root / ".staging").iterdir()) == []
+
+
+@pytest.fixture
+def late(
+    folder: LocalStorage, other: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[], None], Callable[[], None]], None]:
+    """Let something happen between the look at a tree and its rename, and right after that."""
     folder.put("work/tree/mark", b"")
     publish_folder = files.publish_folder
 
-    def late(source: Path, final: Path) -> None:
+    def happens(before: Callable[[], None], after: Callable[[], None]) -> None:
+        def publish(source: Path, final: Path) -> None:
+            before()
+            publish_folder(source, final)
+            after()
+
+        monkeypatch.setattr(files, "publish_folder", publish)
+        with pytest.raises(LeaseLost, match="another one than it was"):
+            folder.publish_tree("work/tree", "final", "mark")
+
+    return happens
+
+
+def test_a_tree_that_became_another_one_since_the_look_is_not_published(other, late):
+    def replaced() -> None:
         other.delete("work/tree")
         other.put("work/tree/new", b"half")
-        publish_folder(source, final)
 
-    monkeypatch.setattr(files, "publish_folder", late)
-    with pytest.raises(LeaseLost, match="another one than it was"):
-        folder.publish_tree("work/tree", "final", "mark")
-    assert keys(other, "work") == ["work/tree/new"]
-    assert keys(other, "final") == []
+    late(replaced, lambda: None)
+    assert keys(other, ".") == ["a/old", "work/tree/new"]
+
+
+def test_a_tree_is_put_aside_where_another_one_has_come_to_its_name_again(other, late):
+    def replaced() -> None:
+        other.delete("work/tree")
+        other.put("work/tree/new", b"half")
+
+    late(replaced, lambda: other.put("work/tree/newer", b""))
+    old, aside, newer = keys(other, ".")
+    assert (old, newer) == ("a/old", "work/tree/newer")
+    assert re.fullmatch(r"work/tree\.late-\w{8}/new", aside)
+
+
+def test_a_tree_that_went_away_since_the_look_is_not_published(other, late):
+    late(lambda: (other.root / "work/tree").rename(other.root / "moved"), lambda: None)
+    assert keys(other, ".") == ["a/old", "moved/mark"]
+
+
+def test_a_swap_does_not_wait_for_ever_for_one_that_is_suspended(folder, other, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_PATIENCE_S", 0.1)
+    with folder_lock.alone_in(folder.root / "a"):
+        assert other.swap("a/old", b"new", other.stat("a/old"))
+    assert folder.read("a/old") == b"new"
 
 
 def test_what_is_removed_where_staging_cannot_be_made_makes_room_all_the_same(
