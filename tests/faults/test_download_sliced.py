@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ BIG = archive_bytes(41, SIZE)
 SHA256 = hashlib.sha256(BIG).hexdigest()
 SLOW = Answer(pause_s=0.02)  # about three pieces a second and stream
 SLICE_S = 0.7
+SLICE_TO_ASK_IN_S = 1.5
 
 
 @pytest.fixture
@@ -47,9 +49,16 @@ def one_slice(run: Run, server: FaultServer, slice_s: float = SLICE_S, connectio
     return verified_archive(build, FACTS, quick())[1]
 
 
-def slices(run: Run, server: FaultServer, connections: int, slice_s: float = SLICE_S) -> int:
-    """Return after how many slices the archive is there."""
+def slices(
+    run: Run,
+    server: FaultServer,
+    connections: int,
+    slice_s: float = SLICE_S,
+    begins: Callable[[], None] = lambda: None,
+) -> int:
+    """Return after how many slices the archive is there; tell of each that begins."""
     for count in range(1, 30):
+        begins()
         try:
             one_slice(run, server, slice_s, connections)
         except StillPending:
@@ -71,9 +80,15 @@ def proven(run: Run) -> int:
 def test_slices_follow_each_other_until_the_archive_is_there(
     server: FaultServer, run: Run, connections: int
 ) -> None:
-    assert slices(run, server, connections) > 1
+    asked = []  # before anything was proven, where a busy machine needs several slices for that
+
+    def begins() -> None:
+        if not proven(run):
+            asked.append(len(server.requests))
+
+    assert slices(run, server, connections, begins=begins) > 1
     run.assert_complete(BIG)
-    assert ranges(server).count(None) == 1
+    assert ranges(server)[asked[-1] :].count(None) == 1
 
 
 def test_receipt_counts_the_bytes_of_all_slices(server: FaultServer, run: Run) -> None:
@@ -119,7 +134,8 @@ def test_slice_in_which_no_piece_is_finished_is_a_failure(server: FaultServer, r
 
 
 def test_stalled_helpers_do_not_hold_a_slice_up(server: FaultServer, run: Run) -> None:
-    server.script = [SLOW, Answer(stall_at=0), Answer(stall_at=0)]
+    stalls = iter([Answer(stall_at=0)] * 2)
+    server.answers = lambda request: next(stalls, SLOW) if request.headers["Range"] else SLOW
     makes_way(lambda: one_slice(run, server, connections=3))
     server.resumed.set()
     server.answers = lambda _: Answer()
@@ -148,7 +164,7 @@ def test_server_that_cannot_resume_is_read_in_one_go(
     server: FaultServer, run: Run, answer: Answer
 ) -> None:
     server.always = answer
-    assert slices(run, server, connections=1) <= 2
+    assert slices(run, server, connections=1, slice_s=SLICE_TO_ASK_IN_S) <= 2
     run.assert_complete(BIG)
 
 
@@ -163,7 +179,7 @@ def test_complete_file_is_read_back_in_a_slice_of_its_own(
         run.assert_nothing()  # a busy machine needs more than one slice for all of it
     run.assert_nothing()
     asked = len(server.requests)
-    assert one_slice(run, server, slice_s=1.0, connections=4) == SIZE
+    assert one_slice(run, server, slice_s=60, connections=4) == SIZE
     run.assert_complete(BIG)
     assert len(server.requests) == asked
 

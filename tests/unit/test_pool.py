@@ -170,7 +170,7 @@ def test_a_silent_worker_is_stalled(do, monkeypatch):
 
 
 def test_a_stalled_worker_is_noticed_beside_a_talkative_one():
-    with pytest.raises(WorkerStalled, match="segment 2"), open_pool(2, stall_s=1.0) as pool:
+    with pytest.raises(WorkerStalled, match="segment 2"), open_pool(2, stall_s=3.0) as pool:
         run(pool, job("chatter", number=1), job("freeze", number=2))
 
 
@@ -179,10 +179,10 @@ def test_a_worker_that_tells_progress_is_not_stalled(monkeypatch):
     started = time.monotonic()
 
     def tick() -> None:
-        if time.monotonic() - started > 2.0:
+        if time.monotonic() - started > 4.0:
             raise InterruptedError
 
-    with open_pool(stall_s=1.0) as pool:
+    with open_pool(stall_s=3.0) as pool:
         run(pool, job("echo"))
         started = time.monotonic()
         with pytest.raises(InterruptedError):
@@ -190,13 +190,12 @@ def test_a_worker_that_tells_progress_is_not_stalled(monkeypatch):
 
 
 def test_answers_that_came_while_the_caller_was_busy_are_no_stall():
-    with open_pool(2, stall_s=1.0) as pool:
+    with open_pool(2, stall_s=3.0) as pool:
         run(pool, job("echo"), job("echo"))
-        count = 0
-        for _ in pool.run((job("echo") for _ in range(2)), lambda *_: None, lambda: None):
-            count += 1
-            time.sleep(1.1)
-    assert count == 2
+        answers = pool.run((job("echo") for _ in range(2)), lambda *_: None, lambda: None)
+        next(answers)
+        time.sleep(3.1)
+        assert len(list(answers)) == 1
 
 
 def test_a_tick_may_stop_everything(monkeypatch):

@@ -104,13 +104,13 @@ run([Step([sys.executable, "-c", {script!r}], Path.cwd())])
     pid = tmp_path / "pid"
     assert eventually(lambda: pid.exists() and pid.read_text())
     measuring.send_signal(signal.SIGINT)
-    assert measuring.wait(10) != 0
+    assert measuring.wait(60) != 0
     assert eventually(lambda: not Path(f"/proc/{pid.read_text()}").exists())
 
 
 def eventually(is_so):
-    """Return whether it became so within ten seconds."""
-    ends = time.monotonic() + 10
+    """Return whether it became so within a minute."""
+    ends = time.monotonic() + 60
     while not is_so() and time.monotonic() < ends:
         time.sleep(0.02)
     return is_so()
