@@ -45,6 +45,8 @@ if [ "$(cat .venv/.installed 2>/dev/null)" != "$lock_digest" ]; then
   ) 9>.venv.lock
 fi
 
+# Images for containers often set it; each of a thousand short processes would compile Airflow anew.
+unset PYTHONDONTWRITEBYTECODE
 export PATH="$root/.venv/bin:$PATH"
 export PYTHONPATH="$root/include"
 export AIRFLOW__CORE__DAGS_FOLDER="$root/dags"
