@@ -6,8 +6,10 @@ Source: botocore, "Retries" guide: ``standard`` and ``adaptive`` wait for up to 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from botocore.config import Config
+if TYPE_CHECKING:
+    from botocore.config import Config
 
 MAX_CONNECTIONS = 64
 """The most requests that a setting may ask to have under way at once."""
@@ -23,6 +25,8 @@ def client_config(service: str) -> Config:
     The requests of a backup slow down together under 503 SlowDown, and none waits for a connection.
     The SDK's own AWS_MAX_ATTEMPTS goes before the number of attempts said here.
     """
+    from botocore.config import Config  # noqa: PLC0415 - slow to import, for every packing process
+
     retries: dict[str, str | int] = {"mode": "adaptive" if service == "s3" else "standard"}
     if "AWS_MAX_ATTEMPTS" not in os.environ:
         retries["total_max_attempts"] = _ATTEMPTS
