@@ -14,12 +14,12 @@ from imagenet_etl.build import Build
 from imagenet_etl.errors import DatasetDamaged, TooManyBadImages, VersionConflict
 from imagenet_etl.held_segments import HeldSegments
 from imagenet_etl.images.spec import ImageSpec
-from imagenet_etl.manifest import Manifest, read_manifest, version_of
+from imagenet_etl.manifest import Manifest, is_published_unnoted, read_manifest, version_of
 from imagenet_etl.pool import WorkerPool
 from imagenet_etl.preflight.loose import check_loose_files
 from imagenet_etl.preflight.needs import PNG_GROWTH
 from imagenet_etl.progress import Meter, metered
-from imagenet_etl.receipts import Output, Receipt, outputs_intact
+from imagenet_etl.receipts import Output, Receipt
 from imagenet_etl.records.formats import LOOSE_FORMATS
 from imagenet_etl.records.loose import loose_files_intact
 from imagenet_etl.segments import READS, SEGMENT_SCHEMA, PackJob, is_final, reads_of
@@ -95,10 +95,15 @@ def pack_group(place: Place, group: Group) -> dict[str, int]:
 
 
 def tree_is_whole(build: Build, receipt: Receipt) -> bool:
-    """Return whether a tree has all its files and is within the quarantine budget."""
+    """Return whether a tree has all its loose files and is within the quarantine budget."""
     counts = receipt.counts
-    is_within = counts["quarantined"] <= build.settings.max_bad_of(counts["expected"])
-    return is_within and outputs_intact(build, receipt) and loose_files_intact(build, receipt)
+    budget = build.settings.max_bad_of(counts["expected"])
+    return counts["quarantined"] <= budget and loose_files_intact(build, receipt)
+
+
+def pack_is_whole(build: Build, packed: Receipt) -> bool:
+    """Return whether a tree is whole where its receipt says; ``pack`` adopts one that has moved."""
+    return not is_published_unnoted(build, packed) and tree_is_whole(build, packed)
 
 
 def read_segments(storage: Storage, plan: Receipt) -> list[Segment]:

@@ -41,7 +41,7 @@ from imagenet_etl.files import typed_os_errors
 from imagenet_etl.images.transform import codec_versions
 from imagenet_etl.labels.restructure import restructure_val
 from imagenet_etl.manifest import tree_is_there, version_of
-from imagenet_etl.packing import pack, tree_is_whole
+from imagenet_etl.packing import pack, pack_is_whole, tree_is_whole
 from imagenet_etl.plan import PLAN_SETTINGS, plan_shards
 from imagenet_etl.preflight.budget import check_budget
 from imagenet_etl.receipts import Receipt
@@ -72,7 +72,7 @@ STAGES = {
         Stage("split_val", 1, SPLIT_SETTINGS, split_val, why_idle=why_not_split),
         Stage("plan_shards", 4, PLAN_SETTINGS, plan_shards),
         Stage("pack", 4, PACK_SETTINGS, pack, tools=codec_versions,
-              still_true=tree_is_there, is_whole=tree_is_whole),
+              still_true=tree_is_there, is_whole=pack_is_whole),
         Stage("verify", 4, (), verify, is_whole=tree_is_whole),
         Stage("report", 1, (), report),
         Stage("back_up_to_s3", 3, BACKUP_SETTINGS, back_up_to_s3, after="verify",

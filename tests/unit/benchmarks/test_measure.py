@@ -1,11 +1,11 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from benchmarks.measure import Cost, Step, StepFailed, forget_pages, run, warm_up
+from tests.support.children import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 MB = 1 << 20
@@ -102,18 +102,10 @@ run([Step([sys.executable, "-c", {script!r}], Path.cwd())])
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     pid = tmp_path / "pid"
-    assert eventually(lambda: pid.exists() and pid.read_text())
+    assert wait_until(lambda: pid.exists() and pid.read_text(), 60)
     measuring.send_signal(signal.SIGINT)
     assert measuring.wait(60) != 0
-    assert eventually(lambda: not Path(f"/proc/{pid.read_text()}").exists())
-
-
-def eventually(is_so):
-    """Return whether it became so within a minute."""
-    ends = time.monotonic() + 60
-    while not is_so() and time.monotonic() < ends:
-        time.sleep(0.02)
-    return is_so()
+    assert wait_until(lambda: not Path(f"/proc/{pid.read_text()}").exists(), 60)
 
 
 def test_costs_add_up_and_peaks_do_not():
