@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,10 @@ JSONFileLoader.load_file = lambda _self, path: _parsed(path)
 # Nothing on the developer's machine may lend a test its AWS account.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
