@@ -12,7 +12,7 @@ from imagenet_etl.errors import ConfigError
 _OTHER = {"producer": "consumer", "consumer": "producer"}
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "producer": ("size_gib", "name", "owner", "stripe_scratch", "stop_when_done"),
-    "consumer": ("dataset", "verify"),
+    "consumer": ("dataset", "verify", "shared_by"),
 }
 """Of each role; the first is needed."""
 
@@ -39,6 +39,11 @@ def add_user_data(commands: Any) -> None:
     of = command.add_argument_group("consumer").add_argument
     of("--dataset", metavar="NAME[@VERSION]", help="the dataset (default version: the newest)")
     of("--verify", choices=VERIFY, help="full reads every byte (default: fast)")
+    of(
+        "--shared-by",
+        metavar="ACCOUNT",
+        help="account, of twelve digits, that shares the snapshot (default: the instance's own)",
+    )
     of = command.add_argument_group("producer").add_argument
     of("--size-gib", type=int, metavar="N", help="size of the volume when it has to be made")
     of("--name", help="tag by which the volume is found again (default: imagenet-data)")

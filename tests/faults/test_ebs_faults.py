@@ -19,8 +19,9 @@ from imagenet_etl.aws.ebs import once
 from imagenet_etl.aws.ebs.attachments import attach_volume
 from imagenet_etl.aws.ebs.copies import copy_snapshot
 from imagenet_etl.aws.ebs.once import never_repeated
+from imagenet_etl.aws.ebs.published import newest_snapshot
 from imagenet_etl.aws.ebs.sharing import share_snapshot
-from imagenet_etl.aws.ebs.snapshots import create_snapshot, find_snapshots, newest_snapshot
+from imagenet_etl.aws.ebs.snapshots import create_snapshot, find_snapshots
 from imagenet_etl.aws.ebs.tags import COPY_OF, UNUSABLE, tags_of
 from imagenet_etl.aws.ebs.volumes import (
     VolumeRequest,

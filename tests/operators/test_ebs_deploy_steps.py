@@ -37,6 +37,7 @@ def test_newest_usable_snapshot_is_taken(ec2: Any, instance: str) -> None:
         ({"instance_ids": ["web"]}, "ConfigError: instance 'web'"),
         ({"mount_point": "/data; rm -rf /"}, "ConfigError: the mount point"),
         ({"mount_point": "/data/"}, "ConfigError: the mount point"),
+        ({"shared_by": "all"}, "ConfigError: the account that shares the snapshot"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused_by_name(
@@ -69,6 +70,18 @@ def test_snapshot_that_does_not_say_where_its_data_is_cannot_be_verified(
     with pytest.raises(AirflowFailException, match="does not say what to verify"):
         resolved(instance, version="v0")
     assert resolved(instance, version="v0", verify="none")
+
+
+def test_snapshot_of_another_account_needs_no_tags(ec2: Any, instance: str) -> None:
+    told = DatasetTags("tiny_imagenet", "v4", "4" * 64, "x/v4")
+    source = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
+    shared = ec2.create_snapshot(VolumeId=source, Description=told.description())["SnapshotId"]
+    owner = "123456789012"  # moto's account
+    (found,) = resolved(instance, shared_by=owner)
+    assert (found["snapshot_id"], found["version"], found["path"]) == (shared, "v4", "x/v4")
+    assert found["manifest_sha256"] == "4" * 64
+    with pytest.raises(AirflowFailException, match=r"CloudNotFound.*account 111122223333 shares"):
+        resolved(instance, shared_by="111122223333")
 
 
 def test_second_run_of_a_form_finds_the_volume_of_the_first(

@@ -13,8 +13,8 @@ from typing import Any
 
 from imagenet_etl.aws.deployment import Deployment, Wanted
 from imagenet_etl.aws.ebs.attachments import detach_volume
-from imagenet_etl.aws.ebs.snapshots import find_snapshots, newest_snapshot
-from imagenet_etl.aws.ebs.tags import DATASET, DEPLOYMENT, PREFIX, DatasetTags, tag_filters, tags_of
+from imagenet_etl.aws.ebs.published import newest_snapshot
+from imagenet_etl.aws.ebs.tags import DEPLOYMENT, PREFIX, DatasetTags, tag_filters, tags_of
 from imagenet_etl.aws.ebs.volumes import delete_volume, find_volume
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.scripts import verify_script
@@ -52,10 +52,13 @@ def resolve(ec2: Any, wanted: Wanted, instance_ids: list[str]) -> list[Deploymen
             raise ConfigError(f"instance {instance_id!r}", expected="i- and hex digits")
     if not instances:
         raise ConfigError("no instance is given", remedy="Fill in the ids of the instances")
-    snapshot = _snapshot(ec2, wanted)
+    snapshot = newest_snapshot(ec2, wanted.dataset, wanted.version, wanted.shared_by)
     told = DatasetTags.of(snapshot)
+    if wanted.verify != "none":
+        _check_verifiable(snapshot["SnapshotId"], told)
     zones = _zones(ec2, instances, wanted.availability_zone)
     values = asdict(replace(wanted, version=told.version))
+    del values["shared_by"]  # the volume is ours
     return [
         Deployment(
             **values | {"availability_zone": zones[instance_id]},
@@ -67,24 +70,6 @@ def resolve(ec2: Any, wanted: Wanted, instance_ids: list[str]) -> list[Deploymen
         )
         for instance_id in instances
     ]
-
-
-def _snapshot(ec2: Any, wanted: Wanted) -> dict[str, Any]:
-    try:
-        snapshot = newest_snapshot(ec2, wanted.dataset, wanted.version)
-    except CloudNotFound as missing:
-        there = find_snapshots(ec2, {DATASET: wanted.dataset})
-        versions = sorted({DatasetTags.of(item).version for item in there})
-        raise CloudNotFound(
-            missing.what,
-            expected=missing.expected,
-            found=f"{missing.found}; versions with a snapshot: {', '.join(versions) or 'none'}",
-            remedy=missing.remedy,
-        ) from None
-    told = DatasetTags.of(snapshot)
-    if wanted.verify != "none":
-        _check_verifiable(snapshot["SnapshotId"], told)
-    return snapshot
 
 
 def _check_verifiable(snapshot_id: str, told: DatasetTags) -> None:

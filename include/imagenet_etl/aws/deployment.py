@@ -14,7 +14,7 @@ from typing import Any
 
 from imagenet_etl.aws.ebs.tags import DEPLOYMENT, DatasetTags
 from imagenet_etl.aws.ebs.volume_request import VolumeRequest
-from imagenet_etl.aws.scripts import checked_folder
+from imagenet_etl.aws.scripts import checked_account, checked_folder
 from imagenet_etl.errors import ConfigError
 
 VERIFY = ("fast", "full", "none")
@@ -29,6 +29,7 @@ class Wanted:
     Attributes:
         dataset: The dataset's name.
         version: A published version; empty for the newest snapshot's.
+        shared_by: The account, of twelve digits, that shares the snapshot; empty for our own.
         availability_zone: Where the volumes are made; empty for the instance's own zone.
         mount_point: Absolute path on the instance.
         read_only: Whether the volume is mounted read-only.
@@ -45,6 +46,7 @@ class Wanted:
 
     dataset: str
     version: str = ""
+    shared_by: str = ""
     availability_zone: str = ""
     mount_point: str = DEFAULT_MOUNT
     read_only: bool = True
@@ -56,6 +58,7 @@ class Wanted:
     delete_on_termination: bool = True
 
     def __post_init__(self) -> None:
+        checked_account(self.shared_by)
         mount = self.mount_point
         if checked_folder("mount point", mount) != mount or len(mount) > _LONGEST_MOUNT:
             raise ConfigError(

@@ -26,6 +26,7 @@ _END, _PYTHON_END = "IMAGENET_ETL_SCRIPT", "IMAGENET_ETL_PYTHON"
 _VOLUME = r"vol-[0-9a-f]{8,17}"
 _DEVICE = r"(/dev/[a-z0-9]+)?"
 _SHA256 = r"[0-9a-f]{64}"
+_ACCOUNT = r"([0-9]{12})?"
 # No spaces: /etc/fstab and the columns of findmnt would need them escaped.
 _FOLDER = r"/[A-Za-z0-9._/-]+"
 
@@ -124,6 +125,15 @@ def checked(name: str, value: str, pattern: str) -> str:
     if re.fullmatch(pattern, value) is None:
         raise ConfigError(f"the {name}", expected=f"the form {pattern}", found=repr(value))
     return value
+
+
+def checked_account(account: str) -> str:
+    """Return the account that shares a snapshot; empty for our own.
+
+    Raises:
+        ConfigError: It is not of twelve digits.
+    """
+    return checked("account that shares the snapshot", account, _ACCOUNT)
 
 
 def checked_folder(name: str, value: str) -> str:

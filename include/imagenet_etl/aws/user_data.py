@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from imagenet_etl.aws.ebs import tags
 from imagenet_etl.aws.ebs.volume_request import TYPES, VolumeRequest
-from imagenet_etl.aws.scripts import bash_text, checked, checked_folder
+from imagenet_etl.aws.scripts import bash_text, checked, checked_account, checked_folder
 from imagenet_etl.errors import ConfigError
 
 MAX_BYTES = 16 * 1024
@@ -92,6 +92,7 @@ class Consumer:
     Attributes:
         dataset: ``NAME`` or ``NAME@VERSION``.
         mount_point: Where the volume is mounted, read-only.
+        shared_by: The account, of twelve digits, that shares the snapshot; empty for our own.
         region: The region it is made for; empty for the instance's own.
         verify: ``none``, ``fast`` (names and sizes) or ``full`` (every byte, which loads the
             volume).
@@ -100,6 +101,7 @@ class Consumer:
 
     dataset: str
     mount_point: str
+    shared_by: str = ""
     region: str = ""
     verify: str = "fast"
     volume_type: str = "gp3"
@@ -117,6 +119,7 @@ class Consumer:
             "prefix": tags.PREFIX,
             "dataset": checked("dataset", name, _NAME),
             "version": checked("version", version, _NAME) if at else "",
+            "shared_by": checked_account(self.shared_by),
             "volume_type": _one_of("volume type", self.volume_type, VOLUME_TYPES),
             "mount_point": checked_folder("mount point", self.mount_point),
             "verify": _one_of("verification", self.verify, VERIFY),

@@ -23,8 +23,8 @@ def test_a_producer(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_consumer(capsys: pytest.CaptureFixture[str]) -> None:
     run("--role", "consumer", "--mount", "/data", "--dataset", "ilsvrc2012@v1", "--verify", "full",
-        "--region", "eu-central-1")  # fmt: skip
-    expected = Consumer("ilsvrc2012@v1", "/data", "eu-central-1", "full")
+        "--region", "eu-central-1", "--shared-by", "111122223333")  # fmt: skip
+    expected = Consumer("ilsvrc2012@v1", "/data", "111122223333", "eu-central-1", "full")
     assert capsys.readouterr().out == expected.script()
 
 

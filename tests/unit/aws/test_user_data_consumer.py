@@ -196,6 +196,26 @@ def test_a_version_can_be_named(launched: Launched) -> None:
     assert launched.volumes()[0]["SnapshotId"] == first
 
 
+@pytest.mark.parametrize("dataset", ["tiny_imagenet", "tiny_imagenet@v1"])
+def test_what_another_account_shares_is_told_by_its_description(
+    launched: Launched, dataset: str
+) -> None:
+    source = launched.ec2.create_volume(AvailabilityZone=ZONE, Size=1)["VolumeId"]
+    told = DatasetTags("tiny_imagenet", "v1", launched.manifest, PATH)
+    shared = launched.ec2.create_snapshot(VolumeId=source, Description=told.description())
+    launched.ec2.create_snapshot(VolumeId=source, Description="imagenet-etl tiny_imagenet/v2")
+    launched.options["shared_by"] = "111122223333"
+    for _ in range(2):
+        done = launched.boot(dataset)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 files are right" in done.stdout
+    (volume,) = launched.volumes()
+    assert volume["SnapshotId"] == shared["SnapshotId"]
+    assert DatasetTags.of(volume).manifest_sha256 == launched.manifest
+    looks = [call for name, call in launched.aws.calls if name == "ec2:DescribeSnapshots"]
+    assert looks[0]["OwnerIds"] == ["111122223333"]
+
+
 @pytest.mark.parametrize("dataset", ["ilsvrc2012", "tiny_imagenet@v9"])
 def test_without_a_snapshot_it_says_so(launched: Launched, dataset: str) -> None:
     launched.snapshot()

@@ -90,7 +90,7 @@ def snapshot_is_there(build: Build, receipt: Receipt) -> bool:
 def _begun(build: Build, ec2: Any, under: Underlying, tags: DatasetTags) -> dict[str, Any]:
     """Flush, freeze if asked to, and begin the snapshot."""
     volume = build.settings.ebs_volume_id
-    description = f"{build.facts.title}, version {tags.version}"
+    description = tags.description()
     # A snapshot holds what was written to the volume, not what is still in memory.
     build.storage.flush(build.published)
     if not build.settings.freeze:

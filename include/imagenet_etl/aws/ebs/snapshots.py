@@ -1,15 +1,13 @@
 """Snapshots by their tags: find them, or make the one that is missing.
 
-CreateSnapshot takes no idempotency token, so a snapshot is found again by its tags. Whoever
-shares a snapshot does not share its tags: another account has to be given its id. Sources: Amazon
-EC2 API Reference, CreateSnapshot and "Error codes" (one snapshot of a volume every 15 seconds);
-Amazon EBS User Guide, "Share an Amazon EBS snapshot".
+CreateSnapshot takes no idempotency token, so a snapshot is found again by its tags. Source: Amazon
+EC2 API Reference, CreateSnapshot and "Error codes" (one snapshot of a volume every 15 seconds).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,16 +15,9 @@ from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.ebs.once import found_soon, never_repeated
 from imagenet_etl.aws.ebs.snapshot_state import best_snapshot
-from imagenet_etl.aws.ebs.tags import (
-    DATASET,
-    UNUSABLE,
-    VERSION,
-    tag_filters,
-    tag_specification,
-    tags_of,
-)
+from imagenet_etl.aws.ebs.tags import UNUSABLE, tag_filters, tag_specification, tags_of
 from imagenet_etl.aws.errors import code_of, typed_aws_errors
-from imagenet_etl.errors import CloudNotFound, CloudUnavailable, ConfigError, StillPending
+from imagenet_etl.errors import CloudUnavailable, ConfigError, StillPending
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +37,14 @@ _FREE_TAGS = ("Name",)
 """Tags that people change in the console; nothing is recognised by them."""
 
 
-def find_snapshots(
-    ec2: Any,
-    tags: Mapping[str, str],
-    owners: Sequence[str] = ("self",),
-    volume_id: str = "",
-) -> list[dict[str, Any]]:
-    """Return the snapshots with all of these tags, in whatever state, the newest last.
+def find_snapshots(ec2: Any, tags: Mapping[str, str], volume_id: str = "") -> list[dict[str, Any]]:
+    """Return this account's snapshots with all of these tags, in whatever state, newest last.
 
     Those tagged as unusable are left out, unless that very tag is asked for.
 
     Args:
         ec2: The client of the region to look in.
         tags: At least one.
-        owners: Account ids, or ``self``.
         volume_id: The volume they were taken of; empty for any.
 
     Raises:
@@ -72,40 +57,12 @@ def find_snapshots(
     filters = tag_filters(wanted)
     if volume_id:
         filters.append({"Name": "volume-id", "Values": [volume_id]})
-    pages = ec2.get_paginator("describe_snapshots").paginate(OwnerIds=list(owners), Filters=filters)
+    pages = ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=filters)
     with typed_aws_errors("DescribeSnapshots", volume_id or "snapshots"):
         found = [item for page in pages for item in page["Snapshots"]]
     # A filter's * and ? are wildcards; a tag's are not.
     found = [item for item in found if _bears(item, wanted)]
     return sorted(found, key=lambda item: (item["StartTime"], item["SnapshotId"]))
-
-
-def newest_snapshot(
-    ec2: Any, dataset: str, version: str = "", owners: Sequence[str] = ("self",)
-) -> dict[str, Any]:
-    """Return the newest completed snapshot of a dataset, of one version or of any.
-
-    The newest is the one begun last, so where only copies are, name the version: that of an older
-    one may have been copied later.
-
-    Raises:
-        CloudNotFound: There is none in the client's region.
-    """
-    tags = {DATASET: dataset} | ({VERSION: version} if version else {})
-    found = find_snapshots(ec2, tags, owners)
-    completed = [item for item in found if item["State"] == "completed"]
-    if completed:
-        return completed[-1]
-    others = ", ".join(f"{item['SnapshotId']} {item['State']}" for item in found)
-    raise CloudNotFound(
-        f"no completed snapshot of {dataset}, {f'version {version}' if version else 'any version'},"
-        f" in {ec2.meta.region_name}",
-        expected=f"tags {', '.join(f'{key}={value}' for key, value in tags.items())}, owner "
-        f"{', '.join(owners)}",
-        found=others or "nothing",
-        remedy="Take or copy one first; the tags of a snapshot that another account shares are "
-        "not seen here: give its id",
-    )
 
 
 def create_snapshot(

@@ -1,11 +1,14 @@
 """The tags by which snapshots and volumes are found again.
 
 EC2 takes no idempotency token for CreateSnapshot and CopySnapshot: whoever repeats a call whose
-reply was lost looks for these tags first. Source: Amazon EC2 API Reference.
+reply was lost looks for these tags first. An account that a snapshot is shared with sees none of
+its tags, but its description, which tells the same. Sources: Amazon EC2 API Reference,
+CreateSnapshot; Amazon EBS User Guide, "Share an Amazon EBS snapshot".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +26,9 @@ TOKEN = f"{PREFIX}:token"
 
 UNUSABLE = f"{PREFIX}:unusable"
 """Why a snapshot must not be used, such as a freeze that ended too early."""
+
+_TOLD = re.compile(rf"{PREFIX} ([^/ ]+)/([^/ ]+) manifest:([0-9a-f]{{64}}) path:(.+)")
+_LONGEST_DESCRIPTION = 255
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,24 @@ class DatasetTags:
             PATH: self.path,
         }
 
+    def description(self) -> str:
+        """Return a snapshot's description, which tells the same where it fits: in ASCII."""
+        name = f"{PREFIX} {self.dataset}/{self.version}"
+        told = f"{name} manifest:{self.manifest_sha256} path:{self.path}"
+        fits = told.isascii() and len(told) <= _LONGEST_DESCRIPTION and _TOLD.fullmatch(told)
+        return told if fits else name
+
     @staticmethod
     def of(resource: Mapping[str, object]) -> DatasetTags:
         """Read the tags of a described snapshot or volume; missing ones are empty."""
         tags = tags_of(resource)
         return DatasetTags(*(tags.get(name, "") for name in (DATASET, VERSION, MANIFEST, PATH)))
+
+    @staticmethod
+    def told_by(snapshot: Mapping[str, object]) -> DatasetTags | None:
+        """Read the description of a described snapshot; None when it tells nothing."""
+        told = _TOLD.fullmatch(str(snapshot.get("Description", "")))
+        return DatasetTags(*told.groups()) if told else None
 
 
 def tags_of(resource: Mapping[str, object]) -> dict[str, str]:

@@ -1,19 +1,30 @@
 # A dataset, mounted read-only from its newest snapshot.
 
-# Set `snapshot`, `manifest` and `path` by the newest usable snapshot of the dataset.
+# Set `snapshot`, `manifest` and `path` by the newest usable snapshot of the dataset. That of another
+# account shows no tags here: its description tells the same.
 newest_snapshot() {
-  local found filters=("Name=tag:$prefix:dataset,Values=$dataset" "Name=status,Values=completed")
-  [ -z "$version" ] || filters+=("Name=tag:$prefix:version,Values=$version")
+  local found filters=("Name=status,Values=completed")
+  if [ -n "$shared_by" ]; then
+    filters+=("Name=description,Values=$prefix $dataset/${version:-*} manifest:*")
+  else
+    filters+=("Name=tag:$prefix:dataset,Values=$dataset")
+    [ -z "$version" ] || filters+=("Name=tag:$prefix:version,Values=$version")
+  fi
   # JSON, for the CLI applies a query to each page of a text.
-  snapshot=$(ec2 describe-snapshots --owner-ids self --filters "${filters[@]}" --output json --query \
+  snapshot=$(ec2 describe-snapshots --owner-ids "${shared_by:-self}" --filters "${filters[@]}" --output json --query \
     "sort_by(Snapshots[?!(Tags[?Key=='$prefix:unusable'])], &StartTime)[-1].SnapshotId" |
     tr -d '"') || die "cannot list snapshots"
   [[ $snapshot == snap-* ]] ||
     die "no completed snapshot of $dataset ${version:-of any version} in $region"
   found=$(ec2 describe-snapshots --snapshot-ids "$snapshot" --output text --query "Snapshots[0].[
-    Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0]]") ||
+    Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0], Description]") ||
     die "cannot look at $snapshot"
-  IFS=$'\t' read -r manifest path <<<"$found"
+  IFS=$'\t' read -r manifest path found <<<"$found"
+  if [ -n "$shared_by" ]; then
+    path=${found#* path:}
+    found=${found#* manifest:}
+    manifest=${found%% *}
+  fi
   case $path in "" | None) die "no tag of $snapshot tells where in it $dataset is" ;; esac
 }
 

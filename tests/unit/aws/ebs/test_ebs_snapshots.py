@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.support.moto_server import MotoServer
-from tests.unit.aws.ebs.conftest import OTHER_REGION, TAGS
+from tests.unit.aws.ebs.conftest import TAGS
 
 from imagenet_etl.aws.ebs.snapshot_state import (
     best_or_failed,
@@ -12,8 +11,8 @@ from imagenet_etl.aws.ebs.snapshot_state import (
     mark_unusable,
     mark_usable,
 )
-from imagenet_etl.aws.ebs.snapshots import create_snapshot, find_snapshots, newest_snapshot
-from imagenet_etl.aws.ebs.tags import DATASET, UNUSABLE, VERSION, tags_of
+from imagenet_etl.aws.ebs.snapshots import create_snapshot, find_snapshots
+from imagenet_etl.aws.ebs.tags import UNUSABLE, VERSION, tags_of
 from imagenet_etl.errors import CloudNotFound, ConfigError, SnapshotFailed
 
 
@@ -61,20 +60,6 @@ def test_unusable_ones_are_not_found_until_the_mark_is_gone(ec2: Any, volume: st
     assert len(find_snapshots(ec2, TAGS | {UNUSABLE: "thawed too early"})) == 1
     mark_usable(ec2, identifier)
     assert is_usable(ec2, identifier)
-
-
-def test_newest_stands_last_and_is_chosen(ec2: Any, volume: str) -> None:
-    identifiers = [made(ec2, volume, **{VERSION: name})["SnapshotId"] for name in ("v1", "v2")]
-    found = [item["SnapshotId"] for item in find_snapshots(ec2, {DATASET: "tiny_imagenet"})]
-    assert sorted(found) == sorted(identifiers)
-    assert newest_snapshot(ec2, "tiny_imagenet")["SnapshotId"] == found[-1]
-    assert newest_snapshot(ec2, "tiny_imagenet", "v1")["SnapshotId"] == identifiers[0]
-
-
-def test_missing_one_is_named_with_its_region(moto: MotoServer) -> None:
-    ec2 = moto.client("ec2", region_name=OTHER_REGION)
-    with pytest.raises(CloudNotFound, match=f"of ilsvrc2012, version v9, in {OTHER_REGION}"):
-        newest_snapshot(ec2, "ilsvrc2012", "v9")
 
 
 def test_missing_volume_is_named(ec2: Any) -> None:
