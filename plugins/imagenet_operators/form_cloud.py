@@ -74,8 +74,9 @@ def snapshot_fields() -> dict[str, Param]:
         "freeze": switch(
             "Snapshot",
             "Freeze the file system",
-            "While the snapshot begins, for at most a minute; the worker has to be root. Off: what "
-            "was written is flushed, which is enough while nothing else writes to the volume.",
+            "While the snapshot begins, for at most a minute; the worker has to be root, and in no "
+            "container. Off: what was written is flushed, which is enough while nothing else "
+            "writes to the volume.",
         ),
         "snapshot_regions": _list(
             "Copies in regions", "Such as eu-central-1, one a line. Empty: no copies.",

@@ -100,12 +100,28 @@ def test_failed_copy_is_terminal(ec2: Any, target: Any, proxy: FaultProxy, volum
         snapshot_progress(target, copy["SnapshotId"])
 
 
-def test_failed_snapshot_is_not_taken_for_the_next_one(
+def test_failed_snapshot_is_told_before_another_is_begun(
     ec2: Any, proxy: FaultProxy, volume: str
 ) -> None:
     first = taken(ec2, volume)["SnapshotId"]
     fail_described(proxy)
+    with pytest.raises(SnapshotFailed, match="KMS key is disabled"):
+        taken(ec2, volume)
+    assert proxy.calls.count("CreateSnapshot") == 1
     assert taken(ec2, volume)["SnapshotId"] != first
+
+
+def test_copy_that_is_not_shown_yet_is_asked_for_again(
+    ec2: Any, target: Any, proxy: FaultProxy, volume: str
+) -> None:
+    source = taken(ec2, volume)
+    empty = b"<DescribeSnapshotsResponse><snapshotSet/></DescribeSnapshotsResponse>"
+    proxy.rewrite("DescribeSnapshots", lambda _: empty)
+    with pytest.raises(StillPending, match=r"copy snap-\w+ was begun"):
+        copy_snapshot(source, REGION, target, tags=TAGS)
+    proxy.heal()
+    assert copy_snapshot(source, REGION, target, tags=TAGS)["State"] == "completed"
+    assert proxy.calls.count("CopySnapshot") == 1
 
 
 def test_lost_reply_leaves_one_snapshot(ec2: Any, proxy: FaultProxy, volume: str) -> None:

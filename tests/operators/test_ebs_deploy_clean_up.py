@@ -9,7 +9,18 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
-from tests.support.deploy_steps import clean_up, context, deployed, mount, says, sent, step, verify
+from tests.support.deploy_steps import (
+    IMAGE,
+    ZONE,
+    clean_up,
+    context,
+    deployed,
+    mount,
+    says,
+    sent,
+    step,
+    verify,
+)
 from tests.support.fault_proxy import FaultProxy
 from tests.support.moto_server import MotoServer
 
@@ -64,6 +75,22 @@ def test_unmount_that_never_arrived_does_not_keep_the_volume(
     aws.rewrite("GetCommandInvocation", says("TimedOut", StatusDetails=details, ResponseCode=-1))
     clean_up(attached)
     assert deployed(ec2) == []
+
+
+def test_volume_that_was_moved_to_another_instance_is_left_there(
+    aws: FaultProxy, ec2: Any, attached: dict[str, Any]
+) -> None:
+    (volume,) = deployed(ec2)
+    reply = ec2.run_instances(
+        ImageId=IMAGE, MinCount=1, MaxCount=1, Placement={"AvailabilityZone": ZONE}
+    )
+    other = reply["Instances"][0]["InstanceId"]
+    ec2.detach_volume(VolumeId=volume["VolumeId"], InstanceId=attached["instance_id"])
+    ec2.attach_volume(VolumeId=volume["VolumeId"], InstanceId=other, Device="/dev/sdf")
+    with pytest.raises(AirflowFailException, match=rf"VolumeFailed.*attached to {other}"):
+        clean_up(attached)
+    (left,) = deployed(ec2)
+    assert left["Attachments"][0]["InstanceId"] == other
 
 
 def test_unmount_is_waited_for(aws: FaultProxy, ec2: Any, attached: dict[str, Any]) -> None:

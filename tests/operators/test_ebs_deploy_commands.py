@@ -1,6 +1,6 @@
 """What a deployment tells the instance to do, and what it makes of the answers."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from tests.support.deploy_steps import (
 from tests.support.fault_proxy import FaultProxy
 from tests.support.moto_server import MotoServer
 
-from imagenet_etl.aws import client_config
+from imagenet_etl.aws import client_config, ssm
 from imagenet_etl.aws.deploy import READY
 from imagenet_etl.aws.ebs.tags import tags_of
 from imagenet_operators import deploy_commands
@@ -75,6 +75,30 @@ def test_lost_reply_sends_no_second_command(
     aws.drop_reply("SendCommand")
     assert mount(attached)["command_id"] == sent(moto, attached)[0]["CommandId"]
     assert len(sent(moto, attached)) == 1
+
+
+def test_command_that_is_listed_late_is_sent_once(
+    aws: FaultProxy, moto: MotoServer, attached: dict[str, Any]
+) -> None:
+    aws.rewrite("ListCommands", lambda _: b'{"Commands": []}', times=2)
+    aws.rewrite("GetCommandInvocation", says("InProgress"), times=2)
+    for _ in range(2):
+        with pytest.raises(AirflowRescheduleException):
+            mount(attached)
+    mount(attached)
+    assert len(sent(moto, attached)) == 1
+
+
+def test_commands_are_not_listed_by_an_instance_that_may_not_have_got_them(
+    moto: MotoServer, instance: str
+) -> None:
+    client, asked = moto.client("ssm"), []
+    client.meta.events.register(
+        "provide-client-params.ssm.ListCommands", lambda params, **_: asked.append(params)
+    )
+    ssm.send_command(client, ssm.Command(instance, "mount", "true", "a run"), datetime.now(UTC))
+    assert asked
+    assert all("InstanceId" not in params for params in asked)
 
 
 def test_command_that_was_never_heard_is_sent_by_the_next_try(

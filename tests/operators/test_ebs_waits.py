@@ -22,11 +22,13 @@ from imagenet_etl.aws import client_config
 from imagenet_etl.errors import SnapshotFailed
 from imagenet_operators.ebs import (
     EbsAttachmentSensor,
+    EbsCopySnapshotOperator,
     EbsSnapshotSensor,
     EbsTakeSnapshotOperator,
     EbsVolumeSensor,
 )
 from imagenet_operators.ebs import trigger as trigger_module
+from imagenet_operators.ebs.base import EbsOperator
 from imagenet_operators.ebs.trigger import ProgressTrigger
 from imagenet_operators.ebs.waits import SNAPSHOT, Wait
 
@@ -168,6 +170,59 @@ def test_failed_snapshot_fails_the_task_with_its_message(
         match=rf"SnapshotFailed: snapshot {snapshot['SnapshotId']}.*KMS says no",
     ):
         operator(volume).resume(CONTEXT, event)
+
+
+def failing_tasks(volume: str, snapshot: dict[str, Any]) -> dict[str, EbsOperator]:
+    copy = EbsCopySnapshotOperator(
+        task_id="task", snapshot_id=snapshot["SnapshotId"], regions="us-west-2"
+    )
+    return {"CreateSnapshot": operator(volume), "CopySnapshot": copy}
+
+
+@pytest.mark.parametrize("action", ["CreateSnapshot", "CopySnapshot"])
+def test_failure_between_two_rounds_is_told_and_nothing_is_begun_anew(
+    aws: FaultProxy, volume: str, snapshot: dict[str, Any], action: str
+) -> None:
+    task = failing_tasks(volume, snapshot)[action]
+    # What is copied is looked at first, and is complete.
+    skip = 1 if action == "CopySnapshot" else 0
+    before = aws.calls.count(action)
+    aws.rewrite("DescribeSnapshots", becomes(b"pending"), skip=skip)
+    with pytest.raises(AirflowRescheduleException):
+        task.execute(CONTEXT)
+    aws.heal()
+    ended = b"<status>error</status><statusMessage>KMS says no</statusMessage>"
+    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended), skip=skip)
+    with pytest.raises(AirflowFailException, match=r"SnapshotFailed.*KMS says no"):
+        task.execute(CONTEXT)
+    assert aws.calls.count(action) == before + 1
+    aws.heal()
+    assert task.execute(CONTEXT), "the cleared task begins another"
+    assert aws.calls.count(action) == before + 2
+
+
+def test_failure_that_the_triggerer_has_seen_is_marked_as_well(
+    aws: FaultProxy, volume: str, snapshot: dict[str, Any]
+) -> None:
+    task = operator(volume)
+    first = task.execute(CONTEXT)
+    ended = b"<status>error</status><statusMessage>KMS says no</statusMessage>"
+    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended))
+    with pytest.raises(AirflowFailException, match="KMS says no"):
+        task.resume(CONTEXT, event_of(trigger_for(snapshot | {"SnapshotId": first})))
+    aws.heal()
+    assert task.execute(CONTEXT) != first
+
+
+def test_tag_that_somebody_changes_meanwhile_makes_no_second_snapshot(
+    ec2: Any, aws: FaultProxy, volume: str
+) -> None:
+    task = operator(volume)
+    task.tags = {"team": "vision"}
+    first = task.execute(CONTEXT)
+    ec2.create_tags(Resources=[first], Tags=[{"Key": "team", "Value": "speech"}])
+    assert task.execute(CONTEXT) == first
+    assert aws.calls.count("CreateSnapshot") == 1
 
 
 def test_deadline_counts_from_when_aws_began(aws: FaultProxy, snapshot: dict[str, Any]) -> None:

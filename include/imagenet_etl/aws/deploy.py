@@ -16,6 +16,7 @@ from imagenet_etl.aws.ebs.attachments import detach_volume
 from imagenet_etl.aws.ebs.published import newest_snapshot
 from imagenet_etl.aws.ebs.tags import DEPLOYMENT, PREFIX, DatasetTags, tag_filters, tags_of
 from imagenet_etl.aws.ebs.volumes import delete_volume, find_volume
+from imagenet_etl.aws.ebs.waits import DETACHED
 from imagenet_etl.aws.errors import typed_aws_errors
 from imagenet_etl.aws.scripts import verify_script
 from imagenet_etl.errors import CloudError, CloudNotFound, ConfigError, StillPending, VolumeFailed
@@ -180,10 +181,12 @@ def take_away(ec2: Any, deployment: Deployment) -> list[str]:
         Those that are still there: call it again.
 
     Raises:
+        VolumeFailed: One is attached to another instance, where nobody has unmounted it.
         AccessDenied, CloudError, CloudUnavailable: EC2 refuses or fails.
     """
     left = []
     for volume in half_made(ec2, deployment):
+        _check_not_elsewhere(volume, deployment)
         if volume["Attachments"]:
             detach_volume(ec2, volume["VolumeId"])
         try:
@@ -192,3 +195,14 @@ def take_away(ec2: Any, deployment: Deployment) -> list[str]:
             log.info("%s", attached)
             left.append(volume["VolumeId"])
     return left
+
+
+def _check_not_elsewhere(volume: dict[str, Any], deployment: Deployment) -> None:
+    holders = {item["InstanceId"] for item in volume["Attachments"] if item["State"] != DETACHED}
+    if others := holders - {deployment.instance_id}:
+        raise VolumeFailed(
+            f"volume {volume['VolumeId']} of {deployment.name} is not taken away",
+            expected=f"free, or attached to {deployment.instance_id}",
+            found=f"attached to {', '.join(sorted(others))}, by somebody else",
+            remedy=f"Detach it there and clear this task; or give it the tag {READY} if it is used",
+        )

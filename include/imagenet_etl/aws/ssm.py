@@ -118,7 +118,8 @@ def send_command(ssm: Any, command: Command, since: datetime) -> dict[str, Any]:
         if sent_now is None:
             raise
         return sent_now
-    return dict(reply["Command"])
+    # The next round must find it, and not send it again.
+    return found_soon(lambda: _of_this_try(ssm, command, since)) or dict(reply["Command"])
 
 
 def _of_this_try(ssm: Any, command: Command, since: datetime) -> dict[str, Any] | None:
@@ -127,9 +128,12 @@ def _of_this_try(ssm: Any, command: Command, since: datetime) -> dict[str, Any] 
 
 
 def _tries(ssm: Any, command: Command, since: datetime) -> list[dict[str, Any]]:
+    # Not by InstanceId: a command that has not reached its instance yet would be left out.
     pages = ssm.get_paginator("list_commands").paginate(
-        InstanceId=command.instance_id,
-        Filters=[{"key": "InvokedAfter", "value": since.strftime("%Y-%m-%dT%H:%M:%SZ")}],
+        Filters=[
+            {"key": "InvokedAfter", "value": since.strftime("%Y-%m-%dT%H:%M:%SZ")},
+            {"key": "DocumentName", "value": DOCUMENT},
+        ],
     )
     with typed_aws_errors("ListCommands", command.instance_id):
         return [

@@ -13,7 +13,7 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperator, timezone
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from imagenet_etl.errors import CloudError, EtlError, StillPending
+from imagenet_etl.errors import CloudError, EtlError, SnapshotFailed, StillPending
 from imagenet_operators.ebs.links import console_url
 from imagenet_operators.ebs.trigger import ProgressTrigger
 from imagenet_operators.ebs.waits import Clients, Wait, iso, patient_look, time_left
@@ -61,7 +61,7 @@ class EbsOperator(BaseOperator):
             less often the longer it takes. Neither holds a worker slot.
         poll_interval: Time between two looks.
         deadline: How long it may take, counted from when AWS says that it began, or, where AWS
-            lets nothing begin, from this task's first try: a retry gives it no more time.
+            lets nothing begin, from the beginning of the try.
     """
 
     template_fields: Sequence[str] = ("aws_conn_id", "region_name")
@@ -120,8 +120,12 @@ class EbsOperator(BaseOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the triggerer's wait."""
         if event["status"] != "done":
+            error = EtlError.from_dict(event["error"])
             with airflow_errors():
-                raise EtlError.from_dict(event["error"])
+                if isinstance(error, SnapshotFailed):
+                    # It tells the same, and marks what has failed: the cleared task begins anew.
+                    self.begin(context)
+                raise error
         return self.execute(context)
 
     def client(self, service: str = "ec2", region_name: str | None = None) -> Any:

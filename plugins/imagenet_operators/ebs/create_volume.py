@@ -18,7 +18,7 @@ class EbsCreateVolumeOperator(EbsOperator):
     """Creates a volume, once for each ``name``.
 
     The name goes onto the volume as a tag, by which it is found for as long as it exists. A call
-    whose reply was lost is told from a new one by the name, what was asked for, and the run.
+    whose reply was lost is told from a new one by the name and what was asked for.
 
     Args:
         availability_zone: Where; a volume can only be attached in its own zone.
@@ -78,7 +78,9 @@ class EbsCreateVolumeOperator(EbsOperator):
         name = self.name or name_of_task(context)
         ec2 = self.client()
         request = self._request({DEPLOYMENT: name})
-        volume_id = create_volume(ec2, request, name, salt=name_of_task(context))
+        # Runs that ask for one name at the same time are to be led by EC2's token to one volume.
+        salt = "" if self.name else name_of_task(context)
+        volume_id = create_volume(ec2, request, name, salt=salt)
         self.show(ec2, volume_id)
         created = described_volume(ec2, volume_id)["CreateTime"]
         return Begun(volume_id, [self.wait_for(VOLUME, ec2, created, volume_id=volume_id)])

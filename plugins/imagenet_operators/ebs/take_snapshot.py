@@ -17,7 +17,7 @@ class EbsTakeSnapshotOperator(EbsOperator):
     """Snapshots a volume as it is, once a run; whoever writes to it is to pause or flush before.
 
     The snapshot bears the name of the task and its run as a tag. A retry and a cleared task find it
-    there; one that ended in an error is made anew.
+    there. One that ended in an error fails the task and is marked; the cleared task makes another.
 
     Args:
         volume_id: The volume.

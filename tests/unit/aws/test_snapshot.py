@@ -14,7 +14,8 @@ from tests.support.moto_server import MotoServer
 from tests.unit.aws.conftest import with_settings
 from tests.unit.aws.ebs.conftest import loop_disk
 
-from imagenet_etl.aws.ebs import snapshot_stage
+from imagenet_etl.aws import client_config
+from imagenet_etl.aws.ebs import once, snapshot_stage
 from imagenet_etl.aws.ebs.device import EBS, Underlying
 from imagenet_etl.aws.ebs.tags import MANIFEST, PATH, UNUSABLE, tags_of
 from imagenet_etl.build import Build
@@ -201,6 +202,18 @@ def test_frozen_volume_gives_a_good_snapshot(
     assert UNUSABLE not in tags_of(snapshot)
     assert receipt.facts["path"] == "data/datasets/tiny_imagenet/v1"
     assert writers[0].wait(timeout=30) == 0
+
+
+def test_good_snapshot_is_kept_though_ec2_is_silent_for_a_while(
+    on_disk: tuple[Build, str], proxy: FaultProxy, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(client_config, "_ATTEMPTS", 1)
+    build, volume = on_disk
+    proxy.drop_request("DeleteTags", times=8)
+    run_stage(with_settings(build, proxy.client), "snapshot_ebs")
+    (snapshot,) = snapshots(moto, volume)
+    assert UNUSABLE not in tags_of(snapshot)
 
 
 def test_volume_that_thawed_too_early_leaves_an_unusable_snapshot(

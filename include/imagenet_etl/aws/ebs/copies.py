@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from imagenet_etl.aws.ebs.snapshot_state import best_snapshot
+from imagenet_etl.aws.ebs.snapshot_state import best_or_failed, best_snapshot, check_unmarked
 from imagenet_etl.aws.ebs.snapshots import find_snapshots, make_copy
-from imagenet_etl.aws.ebs.tags import COPY_KEY, COPY_OF, UNUSABLE, tag_specification
+from imagenet_etl.aws.ebs.tags import COPY_KEY, COPY_OF, tag_specification, tags_of
 from imagenet_etl.aws.ebs.waits import progress_of_snapshot
 from imagenet_etl.errors import StillPending
 
@@ -38,7 +38,8 @@ def copy_snapshot(
         encrypted: Whether a plain snapshot's copy is encrypted, under the account's default key.
 
     Raises:
-        SnapshotFailed: The source ended in an error.
+        SnapshotFailed: The source ended in an error or is marked unusable; or the copy that was
+            there ended in an error, which is told once.
         StillPending: The source is not complete, or EC2 copies no more at once.
         AccessDenied, CloudError: EC2 refuses, for example to use the key.
         CloudUnavailable: EC2 fails; the next try finds the copy by its tags.
@@ -46,28 +47,46 @@ def copy_snapshot(
     progress = progress_of_snapshot(source)
     if not progress.done:
         raise StillPending(f"{progress}, and cannot be copied yet", retry_after_s=30.0)
-    wanted = copy_tags(source["SnapshotId"], kms_key)
+    check_unmarked(source)
 
-    def look() -> dict[str, Any] | None:
-        found = find_snapshots(ec2_target, wanted)
-        return best_snapshot([item for item in found if item["Encrypted"] or not encrypted])
+    def there() -> list[dict[str, Any]]:
+        return find_copies(ec2_target, source["SnapshotId"], kms_key, encrypted=encrypted)
 
-    if there := look():
-        return there
-    kept = {key: value for key, value in tags.items() if key != UNUSABLE}
+    if found := best_or_failed(ec2_target, there()):
+        return found
+    key = _key_told(kms_key, encrypted)
+    own = {COPY_OF: source["SnapshotId"]} | ({COPY_KEY: key} if key else {})
     request: dict[str, Any] = {
         "SourceSnapshotId": source["SnapshotId"],
         "SourceRegion": source_region,
         "Description": source.get("Description", ""),
-        "TagSpecifications": tag_specification("snapshot", kept | wanted),
+        "TagSpecifications": tag_specification("snapshot", dict(tags) | own),
     }
     if kms_key or encrypted:
         request["Encrypted"] = True
     if kms_key:
         request["KmsKeyId"] = kms_key
-    return make_copy(ec2_target, request, look)
+    return make_copy(ec2_target, request, lambda: best_snapshot(there()))
 
 
-def copy_tags(snapshot_id: str, kms_key: str = "") -> dict[str, str]:
-    """Return the tags by which the copy of a snapshot under a key is found."""
-    return {COPY_OF: snapshot_id} | ({COPY_KEY: kms_key} if kms_key else {})
+def find_copies(
+    ec2: Any, snapshot_id: str, kms_key: str = "", *, encrypted: bool = False
+) -> list[dict[str, Any]]:
+    """Return the copies of a snapshot under a key, in whatever state, the newest last.
+
+    Args:
+        ec2: The client of the region to look in.
+        snapshot_id: The source.
+        kms_key: As ``copy_snapshot`` was given it.
+        encrypted: The same.
+
+    Raises:
+        AccessDenied, CloudError, CloudUnavailable: EC2 refuses or fails.
+    """
+    key = _key_told(kms_key, encrypted)
+    found = find_snapshots(ec2, {COPY_OF: snapshot_id})
+    return [item for item in found if tags_of(item).get(COPY_KEY, "") == key]
+
+
+def _key_told(kms_key: str, encrypted: bool) -> str:
+    return kms_key or ("default" if encrypted else "")

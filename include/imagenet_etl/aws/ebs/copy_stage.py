@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from imagenet_etl.aws.ebs.copies import copy_snapshot, copy_tags
+from imagenet_etl.aws.ebs.copies import copy_snapshot
 from imagenet_etl.aws.ebs.patience import asking_at_most
-from imagenet_etl.aws.ebs.snapshot_state import (
-    best_or_failed,
-    check_completed,
-    described_snapshot,
-    is_usable,
-)
-from imagenet_etl.aws.ebs.snapshots import find_snapshots
+from imagenet_etl.aws.ebs.snapshot_state import check_completed, described_snapshot, is_usable
 from imagenet_etl.aws.ebs.tags import DatasetTags
 from imagenet_etl.aws.ebs.waits import SNAPSHOT_DEADLINE_S
 from imagenet_etl.build import Build
@@ -102,8 +96,7 @@ def _copied(source: dict[str, Any], home: str, ec2: Any, settings: Settings) -> 
         StillPending: It is under way.
         SnapshotFailed: It ended in an error, or its deadline is over.
     """
-    wanted = copy_tags(source["SnapshotId"], settings.snapshot_kms_key)
-    snapshot = best_or_failed(ec2, find_snapshots(ec2, wanted)) or copy_snapshot(
+    snapshot = copy_snapshot(
         source,
         home,
         ec2,

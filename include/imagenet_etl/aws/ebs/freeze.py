@@ -30,6 +30,9 @@ LIMIT_S = 60.0
 
 _FILE_SYSTEMS = ("ext4", "xfs")
 _ANSWER_S = 10.0
+_HOST_PIDS = 0xEFFFFFFC
+"""Inode of the host's own process namespace. Source: linux/nsfs.h, ``PID_NS_INIT_INO``."""
+
 _AS_ASKED = "thawed as asked"
 
 
@@ -38,7 +41,8 @@ def frozen(mount_point: Path, limit_s: float = LIMIT_S) -> Iterator[None]:
     """Freeze a file system for the block.
 
     A process of its own freezes and thaws it: after ``limit_s``, or at once when this process
-    dies, however it dies. Nothing in the block may write to that file system.
+    dies, however it dies. In a container both would die at once, and the freeze outlive them: there
+    it is refused. Nothing in the block may write to that file system.
 
     Args:
         mount_point: Where it is mounted; ext4 or XFS, and not the root file system.
@@ -80,7 +84,21 @@ def frozen(mount_point: Path, limit_s: float = LIMIT_S) -> Iterator[None]:
             )
 
 
+def _in_container() -> bool:
+    """Return whether killing one process, the first of its namespace, kills all that we start."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino != _HOST_PIDS
+    except FileNotFoundError:  # a kernel without such namespaces
+        return False
+
+
 def _check_can_freeze(mount_point: Path) -> None:
+    if _in_container():
+        raise FreezeFailed(
+            f"{mount_point} is not frozen from within a container",
+            expected="a process of the host: one of a container that is killed thaws nothing",
+            remedy="Leave freeze off: what is published is flushed before the snapshot anyway",
+        )
     under = volume_under(mount_point)
     if under.mount_point != str(mount_point.resolve()):
         raise FreezeFailed(f"{mount_point} is no mount point", expected=under.mount_point)

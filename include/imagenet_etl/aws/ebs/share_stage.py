@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imagenet_etl.aws.ebs.copies import copy_tags
+from imagenet_etl.aws.ebs.copies import find_copies
 from imagenet_etl.aws.ebs.copy_stage import copy_regions
 from imagenet_etl.aws.ebs.sharing import check_sharing, share_snapshot, shared_with
 from imagenet_etl.aws.ebs.snapshot_state import (
@@ -13,7 +13,6 @@ from imagenet_etl.aws.ebs.snapshot_state import (
     described_snapshot,
     is_usable,
 )
-from imagenet_etl.aws.ebs.snapshots import find_snapshots
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
 from imagenet_etl.errors import StageNotDone
@@ -89,8 +88,8 @@ def shares_are_there(build: Build, receipt: Receipt) -> bool:
 
 
 def _copy_in(build: Build, region: str, source: str) -> dict[str, Any]:
-    wanted = copy_tags(source, build.settings.snapshot_kms_key)
-    copy = best_snapshot(find_snapshots(build.client("ec2", region), wanted))
+    ec2 = build.client("ec2", region)
+    copy = best_snapshot(find_copies(ec2, source, build.settings.snapshot_kms_key))
     if copy is None:
         raise StageNotDone(
             f"snapshot {source} has no copy in {region} that could be shared",

@@ -13,6 +13,7 @@ from typing import Any
 
 from imagenet_etl.aws.ebs.device import Underlying, check_volume
 from imagenet_etl.aws.ebs.freeze import frozen
+from imagenet_etl.aws.ebs.once import looks
 from imagenet_etl.aws.ebs.patience import asking_at_most
 from imagenet_etl.aws.ebs.snapshot_state import (
     best_or_failed,
@@ -25,6 +26,7 @@ from imagenet_etl.aws.ebs.tags import MANIFEST, PATH, UNUSABLE, DatasetTags, tag
 from imagenet_etl.aws.ebs.waits import SNAPSHOT_DEADLINE_S
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
+from imagenet_etl.errors import CloudUnavailable
 from imagenet_etl.receipts import Receipt
 from imagenet_etl.stage import Place, Result
 
@@ -104,8 +106,26 @@ def _begun(build: Build, ec2: Any, under: Underlying, tags: DatasetTags) -> dict
         tags=tags.to_dict() | unsure,
         held=frozen(Path(under.mount_point)),
     )
-    mark_usable(ec2, snapshot["SnapshotId"])
+    _vouch_for(ec2, snapshot["SnapshotId"])
     return snapshot
+
+
+def _vouch_for(ec2: Any, snapshot_id: str) -> None:
+    """Take the mark off a snapshot that has begun while frozen.
+
+    Raises:
+        CloudUnavailable: EC2 does not answer, for a while now; the next try takes another one.
+    """
+    for _ in looks():
+        try:
+            return mark_usable(ec2, snapshot_id)
+        except CloudUnavailable as error:
+            silence = error
+    raise CloudUnavailable(
+        f"snapshot {snapshot_id} is good, but the mark {UNUSABLE} cannot be taken off it",
+        found=str(silence),
+        remedy="Delete it: the next try takes another one",
+    ) from silence
 
 
 def _tag_value(path: str) -> str:

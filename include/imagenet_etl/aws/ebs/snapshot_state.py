@@ -66,6 +66,20 @@ def check_completed(snapshot: dict[str, Any]) -> None:
         raise StillPending(str(progress), retry_after_s=_ASK_AGAIN_S)
 
 
+def check_unmarked(snapshot: dict[str, Any]) -> None:
+    """Return if a described snapshot does not bear the mark ``UNUSABLE``.
+
+    Raises:
+        SnapshotFailed: It does.
+    """
+    if reason := tags_of(snapshot).get(UNUSABLE):
+        raise SnapshotFailed(
+            f"snapshot {snapshot['SnapshotId']} is marked unusable",
+            found=reason,
+            remedy="Take another one, and delete this",
+        )
+
+
 def described_snapshot(ec2: Any, snapshot_id: str) -> dict[str, Any]:
     """Return a snapshot of this account as EC2 describes it.
 

@@ -14,8 +14,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.ebs.once import found_soon, never_repeated
-from imagenet_etl.aws.ebs.snapshot_state import best_snapshot
-from imagenet_etl.aws.ebs.tags import UNUSABLE, tag_filters, tag_specification, tags_of
+from imagenet_etl.aws.ebs.snapshot_state import best_or_failed, best_snapshot
+from imagenet_etl.aws.ebs.tags import TOKEN, UNUSABLE, tag_filters, tag_specification, tags_of
 from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.errors import CloudUnavailable, ConfigError, StillPending
 
@@ -75,25 +75,28 @@ def create_snapshot(
 ) -> dict[str, Any]:
     """Return the snapshot of a volume that bears these tags, which is begun if there is none.
 
-    One that ended in an error is not taken. The answer may be pending still.
+    The answer may be pending still. One that ended in an error is told once, and marked: whoever
+    asks in rounds is not to begin another one in each of them.
 
     Args:
         ec2: The client of the volume's region.
         volume_id: The volume.
         description: Shown in the console.
-        tags: What it is found by, the name left out.
+        tags: What it is found by: ``TOKEN`` if it is among them, else all but the name.
         held: Holds the file system still while the snapshot begins.
 
     Raises:
+        SnapshotFailed: The one that was there ended in an error; the next call begins anew.
         StillPending: EC2 takes no further snapshot now; ask again later.
         CloudNotFound, AccessDenied, CloudError: The volume cannot be used.
         CloudUnavailable: EC2 fails; the next try finds the snapshot by its tags.
     """
+    known = {TOKEN: tags[TOKEN]} if TOKEN in tags else tags
 
     def look() -> dict[str, Any] | None:
-        return best_snapshot(find_snapshots(ec2, tags, volume_id=volume_id))
+        return best_snapshot(find_snapshots(ec2, known, volume_id=volume_id))
 
-    if there := look():
+    if there := best_or_failed(ec2, find_snapshots(ec2, known, volume_id=volume_id)):
         return there
     request = {
         "VolumeId": volume_id,
@@ -106,9 +109,15 @@ def create_snapshot(
 
 
 def make_copy(ec2: Any, request: dict[str, Any], look: Look) -> dict[str, Any]:
-    """Send one CopySnapshot, and return what ``look`` then finds; see ``create_snapshot``."""
+    """Send one CopySnapshot, and return what ``look`` then finds; see ``create_snapshot``.
+
+    Raises:
+        StillPending: EC2 does not show it yet, and its answer tells no more than an id.
+    """
     made = _sent(ec2, "CopySnapshot", request, look)
-    return found_soon(look) or made
+    if (found := found_soon(look)) is None:
+        raise StillPending(f"copy {made['SnapshotId']} was begun, and EC2 does not show it yet")
+    return found
 
 
 def _sent(ec2: Any, action: str, request: dict[str, Any], look: Look) -> dict[str, Any]:
@@ -141,8 +150,7 @@ def _sent(ec2: Any, action: str, request: dict[str, Any], look: Look) -> dict[st
         log.warning("%s; it was heard all the same: %s", lost, found["SnapshotId"])
         return found
     log.info("%s on %s made %s", action, thing, made["SnapshotId"])
-    # A copy's answer has no state.
-    return {"State": "pending"} | dict(made)
+    return dict(made)
 
 
 def _bears(snapshot: dict[str, Any], wanted: Mapping[str, str]) -> bool:

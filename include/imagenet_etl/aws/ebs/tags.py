@@ -18,7 +18,7 @@ DATASET, VERSION, MANIFEST, PATH = (
 )
 COPY_OF = f"{PREFIX}:copy-of"
 COPY_KEY = f"{PREFIX}:copy-key"
-"""The KMS key, as it was asked for, that encrypts a copy."""
+"""The KMS key, as it was asked for, that encrypts a copy; ``default`` for the account's own."""
 
 DEPLOYMENT = f"{PREFIX}:deployment"
 TOKEN = f"{PREFIX}:token"

@@ -110,6 +110,14 @@ def test_guard_is_no_child_that_is_killed_with_its_parent(disk: Path) -> None:
     assert eventually(lambda: guards_of(disk) == [])
 
 
+def test_nothing_is_frozen_from_within_a_container(disk: Path) -> None:
+    words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", CHILD, str(disk)]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert "FreezeFailed" in ran.stderr
+    assert "from within a container" in ran.stderr
+    assert can_write(disk)
+
+
 def test_thaw_by_somebody_else_is_noticed(disk: Path) -> None:
     with pytest.raises(FreezeFailed, match="did not stay frozen"), frozen(disk):
         (guard,) = guards_of(disk)
