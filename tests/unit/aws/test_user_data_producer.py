@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.moto_server import MotoServer
-from tests.support.stub_aws import StubAws, stub_aws
+from tests.support.stub_aws import ATTACHED, LOST, StubAws, stub_aws, volumes_in_error
 from tests.support.stub_instance import (
     Instance,
     folder_unmounted_after,
@@ -183,6 +183,53 @@ def test_a_device_name_that_is_taken_meanwhile_is_not_the_end(launched: Launched
     assert done.returncode == 0, done.stdout
     (volume,) = launched.volumes()
     assert volume["Attachments"][0]["Device"] == "/dev/sdg"
+
+
+@pytest.mark.parametrize("said", [LOST, ATTACHED])
+def test_a_lost_reply_of_an_attachment_is_not_the_end(launched: Launched, said: str) -> None:
+    launched.aws.lost["AttachVolume"] = said
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout
+    assert source_of(launched.point)
+    assert launched.aws.names.count("ec2:AttachVolume") == 1
+
+
+def test_an_attachment_whose_reply_was_lost_may_show_late(launched: Launched) -> None:
+    looks = iter(range(3))
+
+    def alter(reply: dict[str, Any]) -> None:
+        for volume in reply["Volumes"]:
+            if "ec2:AttachVolume" in launched.aws.names and next(looks, None) is not None:
+                volume |= {"State": "available", "Attachments": []}
+
+    launched.aws.altered["DescribeVolumes"] = alter
+    launched.aws.lost["AttachVolume"] = ATTACHED
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_volume_that_another_instance_was_quicker_to_attach_is_left_there(
+    launched: Launched,
+) -> None:
+    other = launch_instance(launched.ec2, ZONE)
+
+    def lose_the_race(_: dict[str, Any]) -> None:
+        (volume,) = (item["VolumeId"] for item in launched.volumes())
+        launched.ec2.attach_volume(VolumeId=volume, InstanceId=other, Device="/dev/sdf")
+
+    launched.aws.after["DescribeInstances"] = lose_the_race
+    launched.aws.fails["AttachVolume"] = ATTACHED
+    done = launched.boot()
+    assert done.returncode == 1
+    assert "already attached to an instance" in done.stdout
+
+
+def test_a_data_volume_in_an_error_is_left_for_a_look(launched: Launched) -> None:
+    launched.aws.altered["DescribeVolumes"] = volumes_in_error
+    done = launched.boot()
+    assert done.returncode == 1
+    assert "ended in an error" in done.stdout
+    assert len(launched.volumes()) == 1
 
 
 def test_an_attachment_that_is_denied_ends_it(launched: Launched) -> None:
