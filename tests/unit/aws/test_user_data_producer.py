@@ -261,11 +261,16 @@ def test_it_runs_again_at_every_boot_of_this_instance_alone(launched: Launched) 
     assert not copy.exists()
 
 
-def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -> None:
+def installed_runner(launched: Launched) -> tuple[Path, dict[str, str]]:
+    """Boot with the command that stops the instance; returns it and its environment."""
     launched.options["stop_when_done"] = True
     launched.boot()
     runner = launched.machine.root / "usr/local/bin/imagenet-etl-run"
-    env = launched.machine.environment(launched.aws.folder)
+    return runner, launched.machine.environment(launched.aws.folder)
+
+
+def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -> None:
+    runner, env = installed_runner(launched)
     keep = launched.machine.root / "run/imagenet-etl-keep"
     keep.touch()
     done = subprocess.run([runner, "bash", "-c", "exit 7"], env=env, capture_output=True, text=True)
@@ -281,11 +286,27 @@ def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -
     assert subprocess.run([runner], env=env, capture_output=True).returncode == 2
 
 
+def test_a_machine_of_its_image_stops_itself_alone(launched: Launched) -> None:
+    runner, env = installed_runner(launched)
+    env |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # not for the metadata
+    other = launch_instance(launched.ec2, ZONE)
+    launched.machine.metadata["instance-id"] = other
+    assert subprocess.run([runner, "true"], env=env, capture_output=True).returncode == 0
+    stops = [call for name, call in launched.aws.calls if name == "ec2:StopInstances"]
+    assert stops == [{"InstanceIds": [other]}]
+
+
+def test_a_machine_that_cannot_tell_which_it_is_stops_none(launched: Launched) -> None:
+    runner, env = installed_runner(launched)
+    del launched.machine.metadata["instance-id"]
+    done = subprocess.run([runner, "bash", "-c", "exit 7"], env=env, capture_output=True, text=True)
+    assert done.returncode == 7
+    assert "does not tell instance-id" in done.stderr
+    assert "ec2:StopInstances" not in launched.aws.names
+
+
 def test_who_ends_the_run_ends_the_command_and_stops_the_instance(launched: Launched) -> None:
-    launched.options["stop_when_done"] = True
-    launched.boot()
-    runner = launched.machine.root / "usr/local/bin/imagenet-etl-run"
-    env = launched.machine.environment(launched.aws.folder)
+    runner, env = installed_runner(launched)
     words = [runner, "bash", "-c", "trap 'echo told; exit 5' TERM; echo up; sleep 60 & wait"]
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
