@@ -37,6 +37,11 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(int(code))
 """
+LOST = "Connection was closed before we received a valid response"
+ATTACHED = (
+    "An error occurred (VolumeInUse) when calling the AttachVolume operation: "
+    "vol-0123456789abcdef0 is already attached to an instance"
+)
 _TOKEN = re.compile(r"[^,\[\]{}=]+|[,\[\]{}=]")
 
 
@@ -50,7 +55,9 @@ class StubAws:
         calls: ``service:Operation`` with its parameters, as they came.
         after: Called with the parameters after an operation has succeeded, by its name.
         fails: Messages of the operations that fail, by name; each fails once.
-        lost: Operations whose next reply is lost: they are done, and look failed.
+        lost: What is said instead of the next reply of an operation, by name: it is done, its
+            reply lost, and so are those of all further tries, or the next try is refused.
+        altered: Called with the reply of an operation before it is given, by name.
     """
 
     client: Callable[..., Any]
@@ -58,7 +65,8 @@ class StubAws:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     after: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     fails: dict[str, str] = field(default_factory=dict)
-    lost: set[str] = field(default_factory=set)
+    lost: dict[str, str] = field(default_factory=dict)
+    altered: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,10 +96,10 @@ class StubAws:
             return 254, "", str(error)
         if token:
             self._made[token] = reply
-        if operation in self.lost:
-            self.lost.remove(operation)
-            return 255, "", "Connection was closed before we received a valid response"
         self.after.get(operation, lambda _: None)(parameters)
+        if operation in self.lost:
+            return 255, "", self.lost.pop(operation)
+        self.altered.get(operation, lambda _: None)(reply)
         # The CLI's queries see times as texts.
         reply = json.loads(json.dumps(reply, default=lambda time: time.isoformat()))
         del reply["ResponseMetadata"]
@@ -99,6 +107,12 @@ class StubAws:
         if given.get("--output") == "text":
             return 0, _as_text(found), ""
         return 0, json.dumps(found, indent=4) + "\n", ""
+
+
+def volumes_in_error(reply: dict[str, Any]) -> None:
+    """Alter a reply of DescribeVolumes: what EC2 could not make is in this state."""
+    for volume in reply["Volumes"]:
+        volume["State"] = "error"
 
 
 @contextmanager

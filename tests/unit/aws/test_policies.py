@@ -203,6 +203,25 @@ def test_what_makes_changes_or_deletes_in_ec2_has_a_condition() -> None:
                 assert statement["Condition"], (policy, statement["Sid"])
 
 
+def test_a_condition_on_all_values_wants_one() -> None:
+    """ForAllValues holds without any, and DeleteTags without keys takes all tags away."""
+    for policy in policy_names():
+        for statement in statements(policy):
+            conditions = statement.get("Condition", {})
+            for operator, keys in conditions.items():
+                if operator.startswith("ForAllValues:"):
+                    there = {key for key, null in conditions["Null"].items() if null == "false"}
+                    assert set(keys) <= there, (policy, statement["Sid"])
+
+
+@pytest.mark.parametrize("policy", ["producer", "consumer", "deploy"])
+def test_what_is_done_to_a_volume_of_an_instance_is_allowed_on_both(policy: str) -> None:
+    both = {"ec2:AttachVolume", "ec2:DetachVolume", "ec2:ModifyInstanceAttribute"}
+    for action in both & allowed_by(policy):
+        granted = [item["Resource"] for item in statements(policy) if action in item["Action"]]
+        assert {resource.split(":")[-1] for resource in granted} == {"volume/*", "instance/*"}
+
+
 def test_keys_are_used_through_the_services_alone() -> None:
     for policy in policy_names():
         for statement in statements(policy):

@@ -23,7 +23,7 @@ SCRIPTS: dict[str, Callable[[], str]] = {
     ).script(),
     "consumer": lambda: Consumer("tiny_imagenet", "/data").script(),
     "consumer with all": lambda: Consumer(
-        f"ilsvrc2012@{'v' * 64}", LONG, "ap-southeast-2", "full", "gp3"
+        f"ilsvrc2012@{'v' * 64}", LONG, "111122223333", "ap-southeast-2", "full", "gp3"
     ).script(),
     "consumer that trusts": lambda: Consumer("ilsvrc2012", "/data", verify="none").script(),
     "mount": lambda: mount_script(volume_id="vol-0123456789abcdef0", mount_point="/data"),

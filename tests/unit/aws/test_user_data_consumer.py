@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.moto_server import MotoServer
-from tests.support.stub_aws import StubAws, stub_aws
+from tests.support.stub_aws import ATTACHED, LOST, StubAws, stub_aws, volumes_in_error
 from tests.support.stub_instance import (
     Instance,
     folder_unmounted_after,
@@ -255,10 +255,44 @@ def test_a_volume_that_is_not_bound_to_the_instance_is_deleted_again(
 
 def test_a_lost_reply_makes_no_second_volume(launched: Launched) -> None:
     launched.snapshot()
-    launched.aws.lost.add("CreateVolume")
+    launched.aws.lost["CreateVolume"] = LOST
     assert launched.boot().returncode == 1
     assert launched.boot().returncode == 0
     assert len(launched.volumes()) == 1
+
+
+@pytest.mark.parametrize("said", [LOST, ATTACHED])
+def test_a_lost_reply_of_an_attachment_costs_no_volume(launched: Launched, said: str) -> None:
+    launched.snapshot()
+    launched.aws.lost["AttachVolume"] = said
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert source_of(launched.point)
+    (volume,) = launched.volumes()
+    (call,) = [call for name, call in launched.aws.calls if name == "ec2:ModifyInstanceAttribute"]
+    assert call["BlockDeviceMappings"][0]["DeviceName"] == volume["Attachments"][0]["Device"]
+
+
+def test_a_new_volume_in_an_error_is_deleted_again(launched: Launched) -> None:
+    launched.snapshot()
+    launched.aws.altered["DescribeVolumes"] = volumes_in_error
+    done = launched.boot()
+    assert done.returncode == 1
+    assert "ended in an error" in done.stdout
+    assert launched.volumes() == []
+
+
+def test_an_earlier_boots_volume_in_an_error_makes_room_for_another(launched: Launched) -> None:
+    launched.snapshot()
+    launched.aws.altered["DescribeVolumes"] = volumes_in_error
+    launched.aws.fails["DeleteVolume"] = "RequestLimitExceeded"
+    assert launched.boot().returncode != 0
+    assert len(launched.volumes()) == 1
+    assert launched.boot().returncode == 1
+    assert launched.volumes() == []
+    launched.aws.altered.clear()
+    launched.aws.grow_old()
+    assert launched.boot().returncode == 0
 
 
 def test_the_volume_carries_what_a_later_boot_needs(launched: Launched) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.moto_server import MotoServer
-from tests.support.stub_aws import StubAws, stub_aws
+from tests.support.stub_aws import ATTACHED, LOST, StubAws, stub_aws, volumes_in_error
 from tests.support.stub_instance import (
     Instance,
     folder_unmounted_after,
@@ -185,6 +185,53 @@ def test_a_device_name_that_is_taken_meanwhile_is_not_the_end(launched: Launched
     assert volume["Attachments"][0]["Device"] == "/dev/sdg"
 
 
+@pytest.mark.parametrize("said", [LOST, ATTACHED])
+def test_a_lost_reply_of_an_attachment_is_not_the_end(launched: Launched, said: str) -> None:
+    launched.aws.lost["AttachVolume"] = said
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout
+    assert source_of(launched.point)
+    assert launched.aws.names.count("ec2:AttachVolume") == 1
+
+
+def test_an_attachment_whose_reply_was_lost_may_show_late(launched: Launched) -> None:
+    looks = iter(range(3))
+
+    def alter(reply: dict[str, Any]) -> None:
+        for volume in reply["Volumes"]:
+            if "ec2:AttachVolume" in launched.aws.names and next(looks, None) is not None:
+                volume |= {"State": "available", "Attachments": []}
+
+    launched.aws.altered["DescribeVolumes"] = alter
+    launched.aws.lost["AttachVolume"] = ATTACHED
+    done = launched.boot()
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_volume_that_another_instance_was_quicker_to_attach_is_left_there(
+    launched: Launched,
+) -> None:
+    other = launch_instance(launched.ec2, ZONE)
+
+    def lose_the_race(_: dict[str, Any]) -> None:
+        (volume,) = (item["VolumeId"] for item in launched.volumes())
+        launched.ec2.attach_volume(VolumeId=volume, InstanceId=other, Device="/dev/sdf")
+
+    launched.aws.after["DescribeInstances"] = lose_the_race
+    launched.aws.fails["AttachVolume"] = ATTACHED
+    done = launched.boot()
+    assert done.returncode == 1
+    assert "already attached to an instance" in done.stdout
+
+
+def test_a_data_volume_in_an_error_is_left_for_a_look(launched: Launched) -> None:
+    launched.aws.altered["DescribeVolumes"] = volumes_in_error
+    done = launched.boot()
+    assert done.returncode == 1
+    assert "ended in an error" in done.stdout
+    assert len(launched.volumes()) == 1
+
+
 def test_an_attachment_that_is_denied_ends_it(launched: Launched) -> None:
     launched.aws.fails["AttachVolume"] = "UnauthorizedOperation: no"
     done = launched.boot()
@@ -214,11 +261,16 @@ def test_it_runs_again_at_every_boot_of_this_instance_alone(launched: Launched) 
     assert not copy.exists()
 
 
-def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -> None:
+def installed_runner(launched: Launched) -> tuple[Path, dict[str, str]]:
+    """Boot with the command that stops the instance; returns it and its environment."""
     launched.options["stop_when_done"] = True
     launched.boot()
     runner = launched.machine.root / "usr/local/bin/imagenet-etl-run"
-    env = launched.machine.environment(launched.aws.folder)
+    return runner, launched.machine.environment(launched.aws.folder)
+
+
+def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -> None:
+    runner, env = installed_runner(launched)
     keep = launched.machine.root / "run/imagenet-etl-keep"
     keep.touch()
     done = subprocess.run([runner, "bash", "-c", "exit 7"], env=env, capture_output=True, text=True)
@@ -234,11 +286,27 @@ def test_the_instance_stops_after_the_run_however_it_ended(launched: Launched) -
     assert subprocess.run([runner], env=env, capture_output=True).returncode == 2
 
 
+def test_a_machine_of_its_image_stops_itself_alone(launched: Launched) -> None:
+    runner, env = installed_runner(launched)
+    env |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # not for the metadata
+    other = launch_instance(launched.ec2, ZONE)
+    launched.machine.metadata["instance-id"] = other
+    assert subprocess.run([runner, "true"], env=env, capture_output=True).returncode == 0
+    stops = [call for name, call in launched.aws.calls if name == "ec2:StopInstances"]
+    assert stops == [{"InstanceIds": [other]}]
+
+
+def test_a_machine_that_cannot_tell_which_it_is_stops_none(launched: Launched) -> None:
+    runner, env = installed_runner(launched)
+    del launched.machine.metadata["instance-id"]
+    done = subprocess.run([runner, "bash", "-c", "exit 7"], env=env, capture_output=True, text=True)
+    assert done.returncode == 7
+    assert "does not tell instance-id" in done.stderr
+    assert "ec2:StopInstances" not in launched.aws.names
+
+
 def test_who_ends_the_run_ends_the_command_and_stops_the_instance(launched: Launched) -> None:
-    launched.options["stop_when_done"] = True
-    launched.boot()
-    runner = launched.machine.root / "usr/local/bin/imagenet-etl-run"
-    env = launched.machine.environment(launched.aws.folder)
+    runner, env = installed_runner(launched)
     words = [runner, "bash", "-c", "trap 'echo told; exit 5' TERM; echo up; sleep 60 & wait"]
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None

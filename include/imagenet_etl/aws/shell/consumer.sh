@@ -48,6 +48,8 @@ dataset_volume() {
     read -r volume state holder <<<"$found"
     read -r found manifest path <<<"$(volume_tag dataset) $(volume_tag manifest) $(volume_tag path)"
     [ "$found" = "$dataset" ] || die "$volume at $mount_point is of $found, not of $dataset"
+    # It holds nothing that the snapshot does not, and bars the way to another.
+    [ "$state" != error ] || made=yes
   fi
 }
 
@@ -61,9 +63,9 @@ undo_volume() {
   [ "$made" = yes ] || return 0
   made=no
   echo "deleting $volume again"
-  if ! volume_is available; then
+  if ! settled; then
     ec2 detach-volume --volume-id "$volume" --instance-id "$instance" --output text || true
-    wait_for 300 "volume $volume to be detached" volume_is available
+    wait_for 300 "volume $volume to be detached" settled
   fi
   ec2 delete-volume --volume-id "$volume"
 }

@@ -4,20 +4,25 @@ export AWS_RETRY_MODE=standard AWS_MAX_ATTEMPTS=10 AWS_PAGER=""
 imds=${IMAGENET_ETL_IMDS:-http://169.254.169.254}
 per_boot=$root/var/lib/cloud/scripts/per-boot
 
+# The service is the machine's own; a proxy would ask its own.
+ask_imds() {
+  curl -sS --fail --noproxy '*' --max-time 5 --retry 5 "$@"
+}
+
 # Print a piece of the instance's metadata, by IMDSv2.
 #   metadata NAME
 metadata() {
-  curl -sS --fail --max-time 5 --retry 5 -H "X-aws-ec2-metadata-token: $imds_token" \
-    "$imds/latest/meta-data/$1" || die "the instance metadata service does not tell $1"
+  ask_imds -H "X-aws-ec2-metadata-token: $imds_token" "$imds/latest/meta-data/$1" ||
+    die "the instance metadata service does not tell $1"
 }
 
 # Set `instance`, `zone` and `region`.
 know_instance() {
-  imds_token=$(curl -sS --fail --max-time 5 --retry 5 -X PUT "$imds/latest/api/token" \
+  imds_token=$(ask_imds -X PUT "$imds/latest/api/token" \
     -H "X-aws-ec2-metadata-token-ttl-seconds: 300") || die "this is no EC2 instance with IMDSv2"
-  instance=$(metadata instance-id)
-  zone=$(metadata placement/availability-zone)
-  region=$(metadata placement/region)
+  instance=$(metadata instance-id) || exit
+  zone=$(metadata placement/availability-zone) || exit
+  region=$(metadata placement/region) || exit
   [ -z "$expected_region" ] || [ "$region" = "$expected_region" ] ||
     die "this instance is in $region, but the script was made for $expected_region"
 }

@@ -28,7 +28,13 @@ format_when_blank() {
   mkfs.xfs -q -K "$disk" </dev/null
 }
 
-# A command for the end of a run. Stopping by the API never terminates, as a shutdown may.
+# Stop this machine, whichever it is. By the API it never terminates, as by a shutdown it may.
+stop_itself() {
+  know_instance
+  ec2 stop-instances --instance-ids "$instance" >/dev/null
+}
+
+# A command for the end of a run. An image of this instance takes it along, and so it knows no id.
 install_runner() {
   local file=$root/usr/local/bin/imagenet-etl-run
   mkdir -p "$(dirname "$file")"
@@ -40,6 +46,8 @@ if [ \$# = 0 ]; then
   exit 2
 fi
 export AWS_RETRY_MODE=standard AWS_MAX_ATTEMPTS=10
+imds=\${IMAGENET_ETL_IMDS:-$imds} expected_region=
+$(declare -f die ask_imds metadata know_instance ec2 stop_itself)
 # Who ends this ends the command, and the instance stops all the same.
 trap 'kill -TERM "\$!" 2>/dev/null' TERM INT HUP
 "\$@" <&0 &
@@ -54,7 +62,7 @@ if [ -e "$root/run/imagenet-etl-keep" ]; then
   echo "imagenet-etl: kept running" >&2
 else
   for pause in 5 30 120 600 0; do
-    aws --region "$region" ec2 stop-instances --instance-ids "$instance" >/dev/null && break
+    (stop_itself) && break
     sleep "\${IMAGENET_ETL_PAUSE:-\$pause}"
   done
 fi

@@ -16,12 +16,21 @@ tagged_volume() {
   echo "$found"
 }
 
+# Set `state` of `volume`, and of its attachment `link`, the state, `holder` and `device_name`.
+see_volume() {
+  local found
+  found=$(ec2 describe-volumes --volume-ids "$volume" --output text --query \
+    'Volumes[0].[State,Attachments[0].State,Attachments[0].InstanceId,Attachments[0].Device]') ||
+    return 1
+  read -r state link holder device_name <<<"$found"
+}
+
 # Set `volume` to a new one, `holder` to the instance that was as quick, or None. EC2 leads a token
 # to what it has made for a day, even if that is deleted by then: what cannot be seen two minutes
 # after it was made is gone, and takes another token.
 #   make_volume OPTION...
 make_volume() {
-  local try token said seen
+  local try token said
   for try in {1..20}; do
     token=$(sha256sum <<<"$* $try" | cut -c -64)
     said=$(ec2 create-volume "$@" --client-token "$token" --output text \
@@ -29,10 +38,8 @@ make_volume() {
     read -r volume said <<<"$said"
     said=$(date -d "$said" +%s)
     while true; do
-      seen=$(ec2 describe-volumes --volume-ids "$volume" --output text \
-        --query 'Volumes[0].[State,Attachments[0].InstanceId]' 2>/dev/null) || seen=
-      read -r seen holder <<<"$seen"
-      case $seen in
+      see_volume 2>/dev/null || state=
+      case $state in
         deleting | deleted) break ;;
         ?*) return ;;
       esac
@@ -43,19 +50,17 @@ make_volume() {
   die "all volumes that were made are gone again"
 }
 
-volume_is() {
-  local state
-  state=$(ec2 describe-volumes --volume-ids "$volume" --output text --query 'Volumes[0].State') ||
-    return 1
-  [ "$state" != error ] || die "volume $volume ended in an error"
-  [ "$state" = "$1" ]
+# Made, and attached to nothing: or it will never be.
+settled() {
+  see_volume && [[ $state =~ ^(available|error)$ ]]
+}
+
+held() {
+  see_volume && [ "$holder" != None ]
 }
 
 attached() {
-  local state
-  state=$(ec2 describe-volumes --volume-ids "$volume" --output text \
-    --query "Volumes[0].Attachments[?InstanceId=='$instance'].State|[0]") || return 1
-  [ "$state" = attached ]
+  see_volume && [ "$link $holder" = "attached $instance" ]
 }
 
 # Print the names of devices that the instance uses.
@@ -64,31 +69,34 @@ used_devices() {
     --query 'Reservations[].Instances[].BlockDeviceMappings[].DeviceName'
 }
 
-# Attach `volume` under the first free name, unless it is; sets `device_name`.
-#   attach_volume INSTANCE_IT_IS_ATTACHED_TO
-attach_volume() {
+# Have `volume` attached under the first free name.
+ask_for_attachment() {
   local used letter said
-  if [ "$1" = "$instance" ]; then
-    wait_for 300 "the attachment of $volume" attached
-    device_name=$(ec2 describe-volumes --volume-ids "$volume" --output text \
-      --query 'Volumes[0].Attachments[0].Device')
-    return
-  fi
-  [ "$1" = None ] || die "volume $volume is attached to $1"
-  wait_for 600 "volume $volume to be available" volume_is available
+  wait_for 600 "volume $volume to be available" settled
+  [ "$state" != error ] || die "volume $volume ended in an error"
   used=$(used_devices) || die "cannot see the devices of $instance"
   for letter in f g h i j k l m n o p; do
     [[ $used != */dev/sd$letter* && $used != */dev/xvd$letter* ]] || continue
-    device_name=/dev/sd$letter
-    if said=$(ec2 attach-volume --volume-id "$volume" --instance-id "$instance" \
-      --device "$device_name" --output text 2>&1); then
-      wait_for 300 "the attachment of $volume" attached
-      return
-    fi
+    said=$(ec2 attach-volume --volume-id "$volume" --instance-id "$instance" \
+      --device "/dev/sd$letter" --output text 2>&1) && return
+    # Where a reply is lost, the CLI asks again and is refused; what the first try did shows late.
+    [[ $said != *VolumeInUse* ]] || wait_for 60 "the attachment of $volume" held
+    if held && [ "$holder" = "$instance" ]; then return; fi
     # Somebody else took the name in between.
     [[ $said == *"already in use"* ]] || die "cannot attach $volume: $said"
   done
   die "$instance has no free device name for $volume"
+}
+
+# Attach `volume`, unless it is; sets `device_name`.
+#   attach_volume INSTANCE_IT_IS_ATTACHED_TO
+attach_volume() {
+  case $1 in
+    "$instance") ;;
+    None) ask_for_attachment ;;
+    *) die "volume $volume is attached to $1" ;;
+  esac
+  wait_for 300 "the attachment of $volume" attached
 }
 
 found_disk() {
