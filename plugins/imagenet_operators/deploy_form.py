@@ -26,14 +26,12 @@ def deploy_form() -> dict[str, Param]:
             values_display={name: facts.title for name, facts in DATASETS.items()},
         ),
         "version": text_field(_WHAT, "Version", "Empty: that of the newest snapshot."),
-        "shared_by": Param(
-            "",
-            type="string",
+        "shared_by": text_field(
+            _WHAT,
+            "Shared by account",
+            "The account, of twelve digits, that shares its snapshot with this one. Empty: this "
+            "one's own.",
             pattern=r"^([0-9]{12})?$",
-            title="Shared by account",
-            section=_WHAT,
-            description_md="The account, of twelve digits, that shares its snapshot with this one. "
-            "Empty: this one's own.",
         ),
         "verify": choice(
             _WHAT,
