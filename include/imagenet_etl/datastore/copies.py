@@ -28,7 +28,7 @@ from imagenet_etl.aws.s3_codes import MISSING
 from imagenet_etl.aws.s3_layout import BackupPlace
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.costs import s3_usd_a_month, snapshot_usd_a_month
-from imagenet_etl.datastore.adopted import ADOPTED
+from imagenet_etl.datastore.adopted import ADOPTED, FILES
 from imagenet_etl.datastore.catalog import Entry, backups_of
 from imagenet_etl.datastore.disk import read_registry
 from imagenet_etl.datastore.store import Datastore
@@ -90,7 +90,7 @@ def is_there(store: Datastore, version: str, entry: Entry) -> bool:
         CloudError, CloudUnavailable: AWS refuses or fails.
     """
     wanted = entry["manifest_sha256"]
-    if folder_digest(store, version) == wanted:
+    if folder_digest(store, version, entry) == wanted:
         return True
     for uri in backups_of(entry):
         if backup_digest(store, backup_of(store, version, uri), version) == wanted:
@@ -102,13 +102,16 @@ def is_there(store: Datastore, version: str, entry: Entry) -> bool:
     )
 
 
-def folder_digest(store: Datastore, version: str) -> str:
+def folder_digest(store: Datastore, version: str, entry: Entry) -> str:
     """Return the digest that the version's folder on this disk has; empty without a whole one.
 
     It is that of ``manifest.json``, and of an adopted tree the one that stands in its manifest.
     """
     folder = store.folder(version)
-    if (found := store.storage.digest(f"{folder}/{MANIFEST_FILE}")) is not None:
+    found = None
+    if not entry.get("adopted"):  # a tree that lies in the folder may hold a file of that name
+        found = store.storage.digest(f"{folder}/{MANIFEST_FILE}")
+    if found is not None:
         return found[1]
     adopted = store.storage.read(f"{folder}/{ADOPTED}")
     return "" if adopted is None else str(json.loads(adopted)["tree_sha256"])
@@ -193,12 +196,16 @@ def objects_of(client: Any, place: BackupPlace, version: str) -> Iterator[dict[s
 
 
 def _folder_size(store: Datastore, version: str, entry: Entry) -> int:
-    digest = folder_digest(store, version)
+    digest = folder_digest(store, version, entry)
     if digest != entry["manifest_sha256"] and (digest or not is_rest(store, version, entry)):
         return 0
     if digest and entry.get("bytes") and not entry.get("adopted"):
         return int(entry["bytes"])  # a million files need not be looked at
-    return sum(stat.size for _, stat in store.storage.list(store.folder(version)))
+    folder = store.folder(version)
+    if entry.get("adopted"):  # what else may lie there is not ours
+        stats = [store.storage.stat(f"{folder}/{name}") for name in (ADOPTED, FILES)]
+        return sum(stat.size for stat in stats if stat is not None)
+    return sum(stat.size for _, stat in store.storage.list(folder))
 
 
 def _backup_size(client: Any, place: BackupPlace, version: str) -> tuple[int, float]:

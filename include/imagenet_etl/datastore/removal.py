@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
+from imagenet_etl.datastore.adopted import remove_manifest
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
 from imagenet_etl.datastore.copies import (
     backup_digest,
@@ -27,35 +28,43 @@ from imagenet_etl.datastore.copies import (
     snapshots_of,
 )
 from imagenet_etl.datastore.disk import read_registry
-from imagenet_etl.datastore.store import Datastore, mark_of
+from imagenet_etl.datastore.store import Datastore
 from imagenet_etl.errors import CloudError, CloudNotFound
 from imagenet_etl.manifest import MANIFEST
+from imagenet_etl.storage import Storage
 
 _BATCH = 1000  # Amazon S3 API Reference, DeleteObjects
 _IN_USE, _GONE = "InvalidSnapshot.InUse", "InvalidSnapshot.NotFound"
 
 
 def remove_folder(store: Datastore, version: str, entry: Entry) -> str:
-    """Remove a version's own folder; an adopted tree stays where it is.
+    """Remove a version's own folder; of an adopted tree only the manifest that was made of it.
 
     Returns:
         Why a folder of its name stays; empty when none does.
     """
     storage, folder = store.storage, store.folder(version)
     aside = f"work/{store.dataset}/removed/{version}"
+    digest = folder_digest(store, version, entry)
+    is_ours = digest == entry["manifest_sha256"] or (not digest and is_rest(store, version, entry))
+    if entry.get("adopted"):
+        return _remove_adopted(storage, (aside, folder) if is_ours else (aside,))
     storage.delete(aside)
-    digest = folder_digest(store, version)
-    if digest == entry["manifest_sha256"]:
-        if storage.on_disk:
-            storage.publish_tree(folder, aside, mark_of(entry))
-        else:  # without its mark it counts as absent at once, and nothing need be copied
-            storage.delete(f"{folder}/{mark_of(entry)}")
-    elif digest or not is_rest(store, version, entry):
+    if not is_ours:
         is_nothing = next(iter(storage.list(folder)), None) is None
         return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"
+    if digest and storage.on_disk:
+        storage.publish_tree(folder, aside, MANIFEST)
+    elif digest:  # without its mark it counts as absent at once, and nothing need be copied
+        storage.delete(f"{folder}/{MANIFEST}")
     storage.delete(folder)
     storage.delete(aside)
     return ""
+
+
+def _remove_adopted(storage: Storage, folders: tuple[str, ...]) -> str:
+    stay = [f"{storage.url}/{folder}" for folder in folders if remove_manifest(storage, folder)]
+    return f"{' and '.join(stay)} holds files that are not ours, which stay" if stay else ""
 
 
 def remove_backup(store: Datastore, version: str, entry: Entry, uri: str) -> str:

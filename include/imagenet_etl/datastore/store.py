@@ -13,7 +13,6 @@ from imagenet_etl.aws.s3_catalog import catalogs_below, read_catalog
 from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import DATASETS
-from imagenet_etl.datastore.adopted import ADOPTED
 from imagenet_etl.datastore.catalog import Catalog, Entry
 from imagenet_etl.datastore.disk import REGISTRY, read_registry, registry_key
 from imagenet_etl.leases import Owner
@@ -112,8 +111,3 @@ def place_of(storage: Storage | None, entry: Entry) -> str | None:
     if storage is None or storage.stat(f"{entry['path']}/{MANIFEST}") is None:
         return None
     return f"{storage.url}/{entry['path']}"
-
-
-def mark_of(entry: Entry) -> str:
-    """Return the name of the file without which a version's own folder counts as absent."""
-    return ADOPTED if entry.get("adopted") else MANIFEST
