@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from imagenet_etl.datastore import removal
 from imagenet_etl.datastore.adopt import read_tree
 from imagenet_etl.datastore.disk import read_registry, update_registry
 from imagenet_etl.datastore.register import register_tree
+from imagenet_etl.datastore.where import where
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.pruning import prune_versions
 
@@ -200,3 +202,17 @@ def test_images_that_lie_where_their_manifest_is_kept_are_never_removed(site, mo
     assert list(read_registry(site.storage, "birds").versions) == ["v2"]
     assert report.notes == (f"v1: {old} holds files that are not ours, which stay",)
     assert sum(copy.size for copy in report.copies) < 10_000
+
+
+@pytest.mark.parametrize("lost", ["gone", "emptied"])
+def test_adopted_version_whose_tree_is_gone_pushes_none_out(site, tmp_path, lost):
+    trees = [class_tree(tmp_path / name) for name in ("one", "two")]
+    (trees[1] / "train/n01/0.jpg").write_bytes(b"newer")
+    for number, tree in enumerate(trees):
+        register_tree(site.storage, tree, "birds", site.store.owner, f"v{number}")
+    shutil.rmtree(trees[1])
+    if lost == "emptied":  # as the folder of a volume that is not mounted
+        trees[1].mkdir()
+    store = replace(site.store, dataset="birds")
+    assert prune_versions(store, 1, really=True).versions == ()
+    assert where(site.storage, store.catalog(), "v0") == str(trees[0])

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -86,11 +87,14 @@ def copies_of(store: Datastore, version: str, entry: Entry) -> Iterator[Copy]:
 def is_there(store: Datastore, version: str, entry: Entry) -> bool:
     """Return whether a whole copy is left: on disk, in the bucket, or as a snapshot.
 
+    Of an adopted tree the manifest alone is none. An empty folder is taken for one that no volume
+    is mounted on.
+
     Raises:
         CloudError, CloudUnavailable: AWS refuses or fails.
     """
     wanted = entry["manifest_sha256"]
-    if folder_digest(store, version, entry) == wanted:
+    if folder_digest(store, version, entry) == wanted and _has_tree(entry):
         return True
     for uri in backups_of(entry):
         if backup_digest(store, backup_of(store, version, uri), version) == wanted:
@@ -100,6 +104,16 @@ def is_there(store: Datastore, version: str, entry: Entry) -> bool:
         for region in entry.get("snapshots", {})
         for snapshot in snapshots_of(store.client("ec2", region), store.dataset, version, entry)
     )
+
+
+def _has_tree(entry: Entry) -> bool:
+    """Return whether an adopted tree is still where it was; what is not adopted lacks none."""
+    if not entry.get("adopted"):
+        return True
+    try:
+        return any(Path(entry["path"]).iterdir())
+    except OSError:  # not there, or on a server that is not
+        return False
 
 
 def folder_digest(store: Datastore, version: str, entry: Entry) -> str:
