@@ -10,28 +10,22 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from imagenet_etl import leases
 from imagenet_etl.aws.s3_catalog import update_catalog
-from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
+from imagenet_etl.aws.s3_layout import BackupPlace
 from imagenet_etl.claims import NAMED, UNNAMED, live_run, named_lock
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
-from imagenet_etl.datastore.copies import Copy, backup_digest, backup_of, copies_of, is_there
+from imagenet_etl.datastore.copies import Copy, backup_digest, copies_of, is_there
 from imagenet_etl.datastore.disk import update_registry
+from imagenet_etl.datastore.finishing import finish_in_bucket, forget_in_bucket, forgetting
 from imagenet_etl.datastore.leftovers import leftovers
+from imagenet_etl.datastore.places import known_everywhere
 from imagenet_etl.datastore.prune_report import PruneReport
-from imagenet_etl.datastore.removal import (
-    finish_in_bucket,
-    forget_in_bucket,
-    forgetting,
-    remove_backup,
-    remove_folder,
-    remove_snapshots,
-)
+from imagenet_etl.datastore.removal import remove_backup, remove_folder, remove_snapshots
 from imagenet_etl.datastore.store import Datastore
-from imagenet_etl.errors import AlreadyRunning, CloudError, CloudNotFound, ConfigError
+from imagenet_etl.errors import AlreadyRunning, CloudError, ConfigError
 from imagenet_etl.lease_files import Owner
 from imagenet_etl.storage import Storage
 
@@ -64,12 +58,12 @@ def prune_versions(
     """
     if keep < 1:
         raise ConfigError("keep_versions", expected="1 or more", found=keep)
+    notes = list(finish_in_bucket(store, really=really))
     catalog = store.catalog()
     kept = _kept(store, catalog, keep, spare)
     gone: list[str] = []
     copies: list[Copy] = []
     troubles: list[CloudError] = []
-    notes = list(finish_in_bucket(store, really=really))
     for version in catalog.newest_first:
         entry = catalog.versions[version]
         for uri in backups_of(entry.get("elsewhere", {})):
@@ -79,7 +73,7 @@ def prune_versions(
         if holder := _holder(store, version):
             kept[version] = _at_work(holder)
             continue
-        found = list(copies_of(store, version, entry))
+        found = list(copies_of(store, version, known_everywhere(store, version, entry)[0]))
         if really:
             try:
                 left = _Removal(store, version, entry).run()
@@ -145,7 +139,7 @@ class _Removal:
         self.troubles: list[CloudError] = []
         self.notes: list[str] = []
         self._store, self._version, self._entry = store, version, entry
-        self._places = _places(store, version, entry)
+        self._places: list[BackupPlace] = []
 
     def run(self) -> _Removal:
         """Remove all copies, while no run can begin to work on the version.
@@ -191,36 +185,37 @@ class _Removal:
         return known is not None and known["manifest_sha256"] == self._entry["manifest_sha256"]
 
     def _mark(self) -> None:
-        """Note that the version is being removed, wherever it is entered."""
+        """Note that the version is being removed, wherever it is entered.
 
-        def mark(catalog: Catalog) -> Catalog:
-            known = catalog.versions.get(self._version)
-            if known is None or not self._is_same(known):
-                return catalog
-            marked = {**catalog.versions, self._version: known | {"removing": True}}
-            return Catalog(catalog.dataset, marked)
+        From then on nobody enters a copy of it there. So what a place knows by then is all that it
+        will, and goes as well.
+        """
+        self._update_registry(self._marked)
+        self._entry, self._places = known_everywhere(
+            self._store, self._version, self._entry, self._mark_in_bucket
+        )
+
+    def _marked(self, catalog: Catalog) -> Catalog:
+        known = catalog.versions.get(self._version)
+        if known is None or not self._is_same(known):
+            return catalog
+        marked = {**catalog.versions, self._version: known | {"removing": True}}
+        return Catalog(catalog.dataset, marked)
+
+    def _mark_in_bucket(self, place: BackupPlace) -> Catalog:
+        store, version = self._store, self._version
 
         def enter_and_mark(catalog: Catalog) -> Catalog:
-            entered = mark(catalog)
-            if self._version in entered.versions:
-                return entered
+            marked = self._marked(catalog)
+            if version in marked.versions:
+                return marked
             # A backup that the catalog does not know: others have to learn that it goes.
             entry = {k: v for k, v in self._entry.items() if k != "elsewhere"}
-            return entered.with_entry(self._version, entry | {"removing": True})
+            return marked.with_entry(version, entry | {"removing": True})
 
-        self._update_registry(mark)
-        for place in self._places:
-            digest = backup_digest(self._store, place, self._version)
-            is_ours = digest == self._entry["manifest_sha256"]
-            change = enter_and_mark if is_ours else mark
-            with suppress(CloudNotFound):  # the whole bucket is gone, and the backup with it
-                update_catalog(
-                    self._store.client("s3"),
-                    place,
-                    self._store.dataset,
-                    change,
-                    self._store.options,
-                )
+        is_ours = backup_digest(store, place, version) == self._entry["manifest_sha256"]
+        change = enter_and_mark if is_ours else self._marked
+        return update_catalog(store.client("s3"), place, store.dataset, change, store.options)
 
     def _forget(self) -> None:
         """Take the version off the catalogs."""
@@ -231,10 +226,3 @@ class _Removal:
     def _update_registry(self, change: Callable[[Catalog], Catalog]) -> None:
         store = self._store
         update_registry(store.storage, store.dataset, store.owner, change)
-
-
-def _places(store: Datastore, version: str, entry: Entry) -> list[BackupPlace]:
-    """Return the buckets' parts whose catalog may hold the version."""
-    places = [backup_of(store, version, uri) for uri in backups_of(entry)]
-    given = backup_place(store.s3_uri, store.dataset) if store.s3_uri else None
-    return places if given is None or given in places else [*places, given]

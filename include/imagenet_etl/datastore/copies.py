@@ -97,7 +97,9 @@ def is_there(store: Datastore, version: str, entry: Entry) -> bool:
     if folder_digest(store, version, entry) == wanted and _has_tree(entry):
         return True
     for uri in backups_of(entry):
-        if backup_digest(store, backup_of(store, version, uri), version) == wanted:
+        place = backup_of(store, version, uri)
+        is_whole = backup_digest(store, place, version) == wanted
+        if is_whole and not is_removing(store, place, version, entry):
             return True
     return any(
         snapshot["State"] == "completed" and UNUSABLE not in tags_of(snapshot)

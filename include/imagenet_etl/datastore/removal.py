@@ -7,17 +7,14 @@ content is never touched, whatever name it bears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import code_of, typed_aws_errors
-from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
-from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
+from imagenet_etl.aws.s3_layout import BackupPlace
 from imagenet_etl.datastore.adopted import remove_manifest
-from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
+from imagenet_etl.datastore.catalog import Entry
 from imagenet_etl.datastore.copies import (
     backup_digest,
     backup_of,
@@ -27,9 +24,8 @@ from imagenet_etl.datastore.copies import (
     objects_of,
     snapshots_of,
 )
-from imagenet_etl.datastore.disk import read_registry
 from imagenet_etl.datastore.store import Datastore
-from imagenet_etl.errors import CloudError, CloudNotFound
+from imagenet_etl.errors import CloudError
 from imagenet_etl.manifest import MANIFEST
 from imagenet_etl.storage import Storage
 
@@ -140,64 +136,6 @@ def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[Cloud
                 if code_of(error) == _IN_USE:
                     troubles.append(_in_use(name, error))
     return troubles
-
-
-def finish_in_bucket(store: Datastore, *, really: bool) -> Iterator[str]:
-    """Finish removals of a bucket's versions that this disk has again, by whatever content.
-
-    Such a removal died, here or elsewhere, and until it is finished nobody can back the name up.
-
-    Args:
-        store: The dataset's part of the datastore.
-        really: Whether anything is removed.
-
-    Yields:
-        What was done, or would be.
-
-    Raises:
-        CloudError, CloudUnavailable: AWS refuses or fails.
-    """
-    if not store.s3_uri:
-        return
-    place, here = (
-        backup_place(store.s3_uri, store.dataset),
-        read_registry(store.storage, store.dataset),
-    )
-    for version, entry in read_catalog(store.client("s3"), place, store.dataset).versions.items():
-        mine = here.versions.get(version)
-        if mine is None or not entry.get("removing"):
-            continue
-        is_same = mine["manifest_sha256"] == entry["manifest_sha256"]
-        if is_same and mine.get("removing"):
-            continue
-        if really:
-            for uri in backups_of(entry):
-                remove_backup(store, version, entry, uri)
-            # Of the same content there may be new ones, which bear the same tags.
-            if not is_same and remove_snapshots(store, version, entry):
-                continue
-            forget_in_bucket(store, place, version, entry)
-        verb = "finished" if really else "would finish"
-        yield f"{verb} the removal of {place.uri(place.version(version))}, which had been begun"
-
-
-def forget_in_bucket(store: Datastore, place: BackupPlace, version: str, entry: Entry) -> None:
-    """Take a version off the bucket's catalog; what was entered anew meanwhile stays."""
-    with suppress(CloudNotFound):  # the whole bucket is gone, and the backup with it
-        update_catalog(
-            store.client("s3"), place, store.dataset, forgetting(version, entry), store.options
-        )
-
-
-def forgetting(version: str, entry: Entry) -> Callable[[Catalog], Catalog]:
-    """Return the change that takes a removed version off a catalog, if it is that very one."""
-
-    def forget(catalog: Catalog) -> Catalog:
-        known = catalog.versions.get(version, {})
-        is_same = known.get("manifest_sha256") == entry["manifest_sha256"]
-        return catalog.without(version) if is_same and known.get("removing") else catalog
-
-    return forget
 
 
 def _in_use(snapshot: str, error: ClientError) -> CloudError:
