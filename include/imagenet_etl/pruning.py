@@ -70,20 +70,18 @@ def prune_versions(
             notes.append(f"{uri} is other content than {version} on this disk")
         if version in kept:
             continue
-        if holder := _holder(store, version):
-            kept[version] = _at_work(holder)
+        removal = _Removal(store, version, entry)
+        try:
+            copies += removal.run() if really else removal.told()
+        except AlreadyRunning as error:
+            kept[version] = str(error)
             continue
-        found = list(copies_of(store, version, known_everywhere(store, version, entry)[0]))
-        if really:
-            try:
-                left = _Removal(store, version, entry).run()
-            except AlreadyRunning as error:
-                kept[version] = str(error)
-                continue
-            troubles += left.troubles
-            notes += left.notes
-        gone.append(version)
-        copies += found
+        troubles += removal.troubles
+        notes += removal.notes
+        if removal.troubles:
+            kept[version] = "what is left of it is in use; the next prune tries again"
+        else:
+            gone.append(version)
     notes += leftovers(store, set(catalog.versions))
     return PruneReport(really, tuple(gone), tuple(copies), kept, tuple(troubles), tuple(notes))
 
@@ -141,13 +139,26 @@ class _Removal:
         self._store, self._version, self._entry = store, version, entry
         self._places: list[BackupPlace] = []
 
-    def run(self) -> _Removal:
-        """Remove all copies, while no run can begin to work on the version.
+    def told(self) -> list[Copy]:
+        """Return the copies that would be removed.
+
+        Raises:
+            AlreadyRunning: A run works on the version.
+        """
+        store, version = self._store, self._version
+        if holder := _holder(store, version):
+            raise AlreadyRunning(_at_work(holder))
+        entry, _ = known_everywhere(store, version, self._entry)
+        return list(copies_of(store, version, entry))
+
+    def run(self) -> list[Copy]:
+        """Remove all copies, while no run can begin to work on the version; return what went.
 
         Raises:
             AlreadyRunning: One has begun, or has entered the version anew.
         """
         store, version = self._store, self._version
+        found = self.told()
         owner = Owner(store.owner.run, f"prune {version}", store.owner.attempt)
         lease = leases.acquire(store.storage, named_lock(store.dataset, version), owner)
         try:
@@ -155,12 +166,13 @@ class _Removal:
                 self._check_alone()
                 log.info("prune: removing %s@%s", store.dataset, version)
                 self._mark()
-                self._remove()
-                if not self.troubles:
+                in_use = self._remove()
+                if not in_use:
                     self._forget()
         finally:
             lease.release()
-        return self
+        self.troubles += in_use.values()
+        return [copy for copy in found if copy.name not in in_use]
 
     def _check_alone(self) -> None:
         """Look once more now that the lease is held: see ``claims.check_unclaimed``."""
@@ -170,12 +182,12 @@ class _Removal:
         if entry != self._entry:
             raise AlreadyRunning("its entry has just changed")
 
-    def _remove(self) -> None:
+    def _remove(self) -> dict[str, CloudError]:
         store, version, entry = self._store, self._version, self._entry
         self._note(remove_folder(store, version, entry))
         for uri in backups_of(entry):
             self._note(remove_backup(store, version, entry, uri))
-        self.troubles += remove_snapshots(store, version, entry)
+        return remove_snapshots(store, version, entry)
 
     def _note(self, why: str) -> None:
         if why:

@@ -16,8 +16,8 @@ class PruneReport:
 
     Attributes:
         really: Whether it was; otherwise nothing was changed.
-        versions: The versions that go, newest first.
-        copies: Their copies.
+        versions: The versions of which nothing is left, newest first.
+        copies: What went of them, and of those of which something could not be removed.
         kept: Why each of the others stays, by version.
         troubles: What could not be removed; the next run tries again.
         notes: What else there is to tell, such as what bears a version's name and stays.
@@ -53,7 +53,9 @@ class PruneReport:
         for note in self.notes:
             yield f"note: {note}"
         size = size_in_words(sum(copy.size for copy in self.copies))
+        others = len({copy.version for copy in self.copies} - set(self.versions))
+        more = f" and copies of {others:,} more" if others else ""
         yield (
-            f"{verb} {len(self.versions):,} versions, at most {size}, which saves at most "
+            f"{verb} {len(self.versions):,} versions{more}, at most {size}, which saves at most "
             f"{self.usd_a_month:,.2f} USD a month at list prices"
         )

@@ -115,16 +115,16 @@ def _check_unused(store: Datastore, place: BackupPlace, version: str, entry: Ent
         )
 
 
-def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[CloudError]:
+def remove_snapshots(store: Datastore, version: str, entry: Entry) -> dict[str, CloudError]:
     """Remove the snapshots that bear the version's tags, in every region that the entry names.
 
     Returns:
-        An error for each that is in use, by an AMI or a share; the others are gone.
+        An error for each that is in use, by an AMI or a share, by its id; the others are gone.
 
     Raises:
         CloudError, CloudUnavailable: EC2 refuses otherwise, or fails.
     """
-    troubles = []
+    troubles: dict[str, CloudError] = {}
     for region in entry.get("snapshots", {}):
         ec2 = store.client("ec2", region)
         for snapshot in snapshots_of(ec2, store.dataset, version, entry):
@@ -134,7 +134,7 @@ def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[Cloud
                     ec2.delete_snapshot(SnapshotId=name)
             except ClientError as error:
                 if code_of(error) == _IN_USE:
-                    troubles.append(_in_use(name, error))
+                    troubles[name] = _in_use(name, error)
     return troubles
 
 

@@ -108,6 +108,18 @@ def test_snapshot_in_use_stays_and_the_next_run_tries_again(cloud):
         store = Datastore(NAME, cloud.storage, cloud.store.owner, client, URI)
         report = prune_versions(store, 1, really=True)
     assert "is in use and stays" in str(report.troubles[0])
+    assert report.versions == ()
+    assert {copy.name for copy in report.copies} == {
+        f"{cloud.storage.url}/{FOLDER}/old",
+        f"{URI}/{NAME}/old",
+        snapshots["eu-west-1"],
+    }
+    assert report.usd_a_month == sum(copy.usd_a_month for copy in report.copies)
+    lines = list(report.lines())
+    told = [line for line in lines if snapshots["us-east-1"] in line]
+    assert [line.partition(":")[0] for line in told] == ["left"]
+    assert "keeps old: what is left of it is in use; the next prune tries again" in lines
+    assert lines[-1].startswith("removed 0 versions and copies of 1 more, ")
     assert snapshots["us-east-1"] in cloud.snapshots()
     assert snapshots["eu-west-1"] not in cloud.snapshots("eu-west-1")
     assert cloud.registered().versions["old"]["removing"]
