@@ -15,7 +15,8 @@ from tests.support.moto_server import MotoServer
 from imagenet_etl.build import Build
 from imagenet_etl.errors import StageNotDone
 from imagenet_etl.leases import Owner
-from imagenet_etl.pipeline import run_stage
+from imagenet_etl.pipeline import receipts_up_to, run_stage
+from imagenet_etl.preflight.on_volume import archives_found
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.verify import verify_folder
 
@@ -189,3 +190,20 @@ def test_a_deletion_by_hand_is_no_letting_go(tmp_path: Path, server: FaultServer
     path.unlink()
     assert not run_stage(build, "download").reused
     assert archive_of(build) is not None
+
+
+@pytest.mark.parametrize("where", ["fetched", "in the data folder", "elsewhere"])
+def test_publish_tells_of_archives_that_are_in_the_snapshot(
+    tmp_path: Path, server: FaultServer, where: str
+) -> None:
+    build = fetched(tmp_path, server, "never")
+    if where != "fetched":
+        folder = "data/own" if where == "in the data folder" else "own"
+        (tmp_path / folder).mkdir(parents=True)
+        path = tiny_zip(tmp_path / folder)
+        build = tiny_build(tmp_path / "data", workers=1, expect="any", sources={ARCHIVE: str(path)})
+    run_stages(build, "download")
+    receipt = receipts_up_to(build, "download")["download"]
+    size = receipt.counts["archive_bytes"]
+    assert archives_found(build, receipt) == (0 if where == "elsewhere" else size)
+    assert size > 0

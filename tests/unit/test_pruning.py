@@ -54,7 +54,7 @@ def test_without_really_nothing_changes(site):
     assert report.versions == ("v1", "v0")
     lines = list(report.lines())
     assert lines[0].startswith("would remove v1: folder ")
-    assert lines[-1].startswith("would remove 2 versions, at most 4.0 MB")
+    assert lines[-1].startswith("would remove 2 versions, about 4.0 MB")
 
 
 def test_the_only_whole_version_stays_however_old_it_is(site):

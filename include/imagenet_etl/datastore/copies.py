@@ -47,9 +47,11 @@ class Copy:
         version: The version.
         kind: ``folder``, ``backup`` or ``snapshot``.
         name: Its path, URI or id.
-        size: Bytes; of a snapshot at most, since blocks that another one holds are not its own.
-        usd_a_month: What it costs, at list prices; at most.
+        size: Bytes; of a snapshot the version's. It may hold more, such as archives, and less of
+            its own, since others share its blocks; where nobody noted that size, the volume's.
+        usd_a_month: What that costs, at list prices.
         region: That of a snapshot; empty for the connection's.
+        bound: ``about`` or ``at most``, where the size is not known exactly.
     """
 
     version: str
@@ -58,6 +60,7 @@ class Copy:
     size: int
     usd_a_month: float = 0.0
     region: str = ""
+    bound: str = ""
 
 
 def copies_of(store: Datastore, version: str, entry: Entry) -> Iterator[Copy]:
@@ -79,9 +82,10 @@ def copies_of(store: Datastore, version: str, entry: Entry) -> Iterator[Copy]:
                 yield Copy(version, BACKUP, uri, size, usd)
     for region in entry.get("snapshots", {}):
         for snapshot in snapshots_of(store.client("ec2", region), store.dataset, version, entry):
-            size = entry.get("bytes") or snapshot["VolumeSize"] << 30
+            noted, whole = entry.get("bytes"), snapshot["VolumeSize"] << 30
+            size, bound = (noted, "about") if noted else (whole, "at most")
             usd = snapshot_usd_a_month(size)
-            yield Copy(version, SNAPSHOT, snapshot["SnapshotId"], size, usd, region)
+            yield Copy(version, SNAPSHOT, snapshot["SnapshotId"], size, usd, region, bound)
 
 
 def is_there(store: Datastore, version: str, entry: Entry) -> bool:
