@@ -216,3 +216,13 @@ def test_adopted_version_whose_tree_is_gone_pushes_none_out(site, tmp_path, lost
     store = replace(site.store, dataset="birds")
     assert prune_versions(store, 1, really=True).versions == ()
     assert where(site.storage, store.catalog(), "v0") == str(trees[0])
+
+
+def test_manifest_of_another_tree_stays_and_is_told(site, tmp_path):
+    folder = adopted_in_place(site, "v1", at=1)
+    adopted_in_place(site, "v2", at=2)
+    (folder / "adopted.json").write_text('{"tree_sha256": "other"}')
+    before = files_below(folder)
+    report = prune_versions(replace(site.store, dataset="birds"), 1, really=True)
+    assert report.notes == (f"v1: {folder} is not what the entry tells of",)
+    assert files_below(folder) == before

@@ -44,11 +44,11 @@ def remove_folder(store: Datastore, version: str, entry: Entry) -> str:
     digest = folder_digest(store, version, entry)
     is_ours = digest == entry["manifest_sha256"] or (not digest and is_rest(store, version, entry))
     if entry.get("adopted"):
-        return _remove_adopted(storage, (aside, folder) if is_ours else (aside,))
+        stays = _remove_adopted(storage, (aside, folder) if is_ours else (aside,))
+        return stays or ("" if is_ours else _told_of_other(storage, folder))
     storage.delete(aside)
     if not is_ours:
-        is_nothing = next(iter(storage.list(folder)), None) is None
-        return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"
+        return _told_of_other(storage, folder)
     if digest and storage.on_disk:
         storage.publish_tree(folder, aside, MANIFEST)
     elif digest:  # without its mark it counts as absent at once, and nothing need be copied
@@ -56,6 +56,11 @@ def remove_folder(store: Datastore, version: str, entry: Entry) -> str:
     storage.delete(folder)
     storage.delete(aside)
     return ""
+
+
+def _told_of_other(storage: Storage, folder: str) -> str:
+    is_nothing = next(iter(storage.list(folder)), None) is None
+    return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"
 
 
 def _remove_adopted(storage: Storage, folders: tuple[str, ...]) -> str:
