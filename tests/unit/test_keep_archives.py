@@ -11,6 +11,7 @@ from tests.support.archives import ARCHIVE, STAGES, build_of, run_stages, tiny_z
 from tests.support.builds import tiny_build
 from tests.support.fault_server import FaultServer
 from tests.support.moto_server import MotoServer
+from tests.support.winter21 import count_as_large, packed_sample, tars_of, winter21_build
 
 from imagenet_etl.build import Build
 from imagenet_etl.errors import StageNotDone
@@ -207,3 +208,16 @@ def test_publish_tells_of_archives_that_are_in_the_snapshot(
     size = receipt.counts["archive_bytes"]
     assert archives_found(build, receipt) == (0 if where == "elsewhere" else size)
     assert size > 0
+
+
+@pytest.mark.parametrize("folder", ["data/own", "own"])
+def test_what_a_large_archive_is_unpacked_to_is_in_the_snapshot_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    count_as_large(monkeypatch)
+    packed = packed_sample(tmp_path / folder)
+    build = winter21_build(tmp_path / "data", packed)
+    receipt = run_stage(build, "download").receipt
+    (tar,) = tars_of(tmp_path / "data")
+    on_volume = packed.stat().st_size if folder == "data/own" else 0
+    assert archives_found(build, receipt) == tar.stat().st_size + on_volume
