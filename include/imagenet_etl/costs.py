@@ -62,13 +62,16 @@ def volume_usd_a_month(size_gib: int, iops: int = 0, throughput_mib_s: int = 0) 
     )
 
 
-def left_behind(size_bytes: int, settings: Settings, archive_bytes: int = 0) -> list[str]:
+def left_behind(
+    size_bytes: int, settings: Settings, archive_bytes: int = 0, archives_on_volume: int = 0
+) -> list[str]:
     """Return a line for each thing in the cloud that a run leaves behind, with its price.
 
     Args:
         size_bytes: Size of the version on disk.
         settings: What the run was asked to do.
         archive_bytes: Size of the archives, where ``back_up`` names them.
+        archives_on_volume: Size of those that lie on the data volume while its snapshot is taken.
     """
     lines = []
     if settings.s3_uri:
@@ -76,29 +79,47 @@ def left_behind(size_bytes: int, settings: Settings, archive_bytes: int = 0) -> 
         size, kind = sum(sizes[name] for name in settings.back_up), settings.s3_storage_class
         lines.append(f"leaves S3 {kind}: {_gb(size)}, {_monthly(s3_usd_a_month(size, kind))}")
     if settings.ebs_volume_id:
-        price = _monthly(snapshot_usd_a_month(size_bytes))
-        lines.append(f"leaves EBS snapshot: at most {_gb(size_bytes)} of changed blocks, {price}")
-        for region in settings.snapshot_regions:
-            once = size_bytes / _GB * TRANSFER_GB
-            lines.append(
-                f"leaves EBS snapshot in {region}: at most {_gb(size_bytes)}, {price}, and once "
-                f"about {once:,.2f} USD to copy it"
-            )
+        lines += _snapshots(size_bytes, archives_on_volume, settings.snapshot_regions)
     if lines:
         lines.append(f"(estimates at list prices of {REGION}, {AS_OF}, without requests and tax)")
     return lines
 
 
+def _snapshots(size_bytes: int, archives: int, regions: tuple[str, ...]) -> list[str]:
+    """Return a line for the snapshot of a volume and for each of its copies.
+
+    That a volume has no other yet is the dearest case. It is no upper bound: nobody knows what else
+    lies on the volume.
+    """
+    whole = size_bytes + archives
+    price = f"about {_gb(whole)}, {_monthly(snapshot_usd_a_month(whole))}"
+    held = f"the version and {_gb(archives)} of archives" if archives else "the version"
+    once = whole / _GB * TRANSFER_GB
+    return [
+        f"leaves EBS snapshot: {price}, if it is the volume's first: {held}, beside what else lies "
+        "on the volume; a later one holds only what has changed",
+        *(
+            f"leaves EBS snapshot in {region}: {price}, and once {_usd(once)} to copy it, if it is "
+            "the first there"
+            for region in regions
+        ),
+    ]
+
+
 def cost_note(facts: DatasetFacts) -> str:
     """Return, for the form, what a run of a dataset with its images as they are leaves behind."""
-    size = sum(archive.size or archive.about_bytes for archive in facts.archives)
+    sizes = [(archive.size or archive.about_bytes, archive.kind) for archive in facts.archives]
+    size = sum(size for size, _ in sizes)
+    # A large tar.gz is unpacked to a tar beside it, which is about as long.
+    archives = sum(size * (2 if kind == "tar.gz" else 1) for size, kind in sizes)
     s3 = " or ".join(
         f"{_usd(s3_usd_a_month(size, name))} in {name}" for name in ("STANDARD", "STANDARD_IA")
     )
+    alone, both = (_usd(snapshot_usd_a_month(held)) for held in (size, size + archives))
     return (
         f"With images as they are, about {_gb(size)} a format. A month's backup of them costs "
-        f"{s3}, a first snapshot {_usd(snapshot_usd_a_month(size))} in each region; later ones "
-        f"hold only what changed (list prices of {REGION}, {AS_OF})."
+        f"{s3}, a first snapshot in each region {both} where the archives lie on the volume too, "
+        f"else {alone}; later ones hold only what changed (list prices of {REGION}, {AS_OF})."
     )
 
 

@@ -10,28 +10,22 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from imagenet_etl import leases
 from imagenet_etl.aws.s3_catalog import update_catalog
-from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
+from imagenet_etl.aws.s3_layout import BackupPlace
 from imagenet_etl.claims import NAMED, UNNAMED, live_run, named_lock
 from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
-from imagenet_etl.datastore.copies import Copy, backup_digest, backup_of, copies_of, is_there
+from imagenet_etl.datastore.copies import Copy, backup_digest, copies_of, is_there
 from imagenet_etl.datastore.disk import update_registry
+from imagenet_etl.datastore.finishing import finish_in_bucket, forget_in_bucket, forgetting
 from imagenet_etl.datastore.leftovers import leftovers
+from imagenet_etl.datastore.places import known_everywhere
 from imagenet_etl.datastore.prune_report import PruneReport
-from imagenet_etl.datastore.removal import (
-    finish_in_bucket,
-    forget_in_bucket,
-    forgetting,
-    remove_backup,
-    remove_folder,
-    remove_snapshots,
-)
+from imagenet_etl.datastore.removal import remove_backup, remove_folder, remove_snapshots
 from imagenet_etl.datastore.store import Datastore
-from imagenet_etl.errors import AlreadyRunning, CloudError, CloudNotFound, ConfigError
+from imagenet_etl.errors import AlreadyRunning, CloudError, ConfigError
 from imagenet_etl.lease_files import Owner
 from imagenet_etl.storage import Storage
 
@@ -64,32 +58,30 @@ def prune_versions(
     """
     if keep < 1:
         raise ConfigError("keep_versions", expected="1 or more", found=keep)
+    notes = list(finish_in_bucket(store, really=really))
     catalog = store.catalog()
     kept = _kept(store, catalog, keep, spare)
     gone: list[str] = []
     copies: list[Copy] = []
     troubles: list[CloudError] = []
-    notes = list(finish_in_bucket(store, really=really))
     for version in catalog.newest_first:
         entry = catalog.versions[version]
         for uri in backups_of(entry.get("elsewhere", {})):
             notes.append(f"{uri} is other content than {version} on this disk")
         if version in kept:
             continue
-        if holder := _holder(store, version):
-            kept[version] = _at_work(holder)
+        removal = _Removal(store, version, entry)
+        try:
+            copies += removal.run() if really else removal.told()
+        except AlreadyRunning as error:
+            kept[version] = str(error)
             continue
-        found = list(copies_of(store, version, entry))
-        if really:
-            try:
-                left = _Removal(store, version, entry).run()
-            except AlreadyRunning as error:
-                kept[version] = str(error)
-                continue
-            troubles += left.troubles
-            notes += left.notes
-        gone.append(version)
-        copies += found
+        troubles += removal.troubles
+        notes += removal.notes
+        if removal.troubles:
+            kept[version] = "what is left of it is in use; the next prune tries again"
+        else:
+            gone.append(version)
     notes += leftovers(store, set(catalog.versions))
     return PruneReport(really, tuple(gone), tuple(copies), kept, tuple(troubles), tuple(notes))
 
@@ -145,15 +137,28 @@ class _Removal:
         self.troubles: list[CloudError] = []
         self.notes: list[str] = []
         self._store, self._version, self._entry = store, version, entry
-        self._places = _places(store, version, entry)
+        self._places: list[BackupPlace] = []
 
-    def run(self) -> _Removal:
-        """Remove all copies, while no run can begin to work on the version.
+    def told(self) -> list[Copy]:
+        """Return the copies that would be removed.
+
+        Raises:
+            AlreadyRunning: A run works on the version.
+        """
+        store, version = self._store, self._version
+        if holder := _holder(store, version):
+            raise AlreadyRunning(_at_work(holder))
+        entry, _ = known_everywhere(store, version, self._entry)
+        return list(copies_of(store, version, entry))
+
+    def run(self) -> list[Copy]:
+        """Remove all copies, while no run can begin to work on the version; return what went.
 
         Raises:
             AlreadyRunning: One has begun, or has entered the version anew.
         """
         store, version = self._store, self._version
+        found = self.told()
         owner = Owner(store.owner.run, f"prune {version}", store.owner.attempt)
         lease = leases.acquire(store.storage, named_lock(store.dataset, version), owner)
         try:
@@ -161,12 +166,13 @@ class _Removal:
                 self._check_alone()
                 log.info("prune: removing %s@%s", store.dataset, version)
                 self._mark()
-                self._remove()
-                if not self.troubles:
+                in_use = self._remove()
+                if not in_use:
                     self._forget()
         finally:
             lease.release()
-        return self
+        self.troubles += in_use.values()
+        return [copy for copy in found if copy.name not in in_use]
 
     def _check_alone(self) -> None:
         """Look once more now that the lease is held: see ``claims.check_unclaimed``."""
@@ -176,12 +182,12 @@ class _Removal:
         if entry != self._entry:
             raise AlreadyRunning("its entry has just changed")
 
-    def _remove(self) -> None:
+    def _remove(self) -> dict[str, CloudError]:
         store, version, entry = self._store, self._version, self._entry
         self._note(remove_folder(store, version, entry))
         for uri in backups_of(entry):
             self._note(remove_backup(store, version, entry, uri))
-        self.troubles += remove_snapshots(store, version, entry)
+        return remove_snapshots(store, version, entry)
 
     def _note(self, why: str) -> None:
         if why:
@@ -191,36 +197,37 @@ class _Removal:
         return known is not None and known["manifest_sha256"] == self._entry["manifest_sha256"]
 
     def _mark(self) -> None:
-        """Note that the version is being removed, wherever it is entered."""
+        """Note that the version is being removed, wherever it is entered.
 
-        def mark(catalog: Catalog) -> Catalog:
-            known = catalog.versions.get(self._version)
-            if known is None or not self._is_same(known):
-                return catalog
-            marked = {**catalog.versions, self._version: known | {"removing": True}}
-            return Catalog(catalog.dataset, marked)
+        From then on nobody enters a copy of it there. So what a place knows by then is all that it
+        will, and goes as well.
+        """
+        self._update_registry(self._marked)
+        self._entry, self._places = known_everywhere(
+            self._store, self._version, self._entry, self._mark_in_bucket
+        )
+
+    def _marked(self, catalog: Catalog) -> Catalog:
+        known = catalog.versions.get(self._version)
+        if known is None or not self._is_same(known):
+            return catalog
+        marked = {**catalog.versions, self._version: known | {"removing": True}}
+        return Catalog(catalog.dataset, marked)
+
+    def _mark_in_bucket(self, place: BackupPlace) -> Catalog:
+        store, version = self._store, self._version
 
         def enter_and_mark(catalog: Catalog) -> Catalog:
-            entered = mark(catalog)
-            if self._version in entered.versions:
-                return entered
+            marked = self._marked(catalog)
+            if version in marked.versions:
+                return marked
             # A backup that the catalog does not know: others have to learn that it goes.
             entry = {k: v for k, v in self._entry.items() if k != "elsewhere"}
-            return entered.with_entry(self._version, entry | {"removing": True})
+            return marked.with_entry(version, entry | {"removing": True})
 
-        self._update_registry(mark)
-        for place in self._places:
-            digest = backup_digest(self._store, place, self._version)
-            is_ours = digest == self._entry["manifest_sha256"]
-            change = enter_and_mark if is_ours else mark
-            with suppress(CloudNotFound):  # the whole bucket is gone, and the backup with it
-                update_catalog(
-                    self._store.client("s3"),
-                    place,
-                    self._store.dataset,
-                    change,
-                    self._store.options,
-                )
+        is_ours = backup_digest(store, place, version) == self._entry["manifest_sha256"]
+        change = enter_and_mark if is_ours else self._marked
+        return update_catalog(store.client("s3"), place, store.dataset, change, store.options)
 
     def _forget(self) -> None:
         """Take the version off the catalogs."""
@@ -231,10 +238,3 @@ class _Removal:
     def _update_registry(self, change: Callable[[Catalog], Catalog]) -> None:
         store = self._store
         update_registry(store.storage, store.dataset, store.owner, change)
-
-
-def _places(store: Datastore, version: str, entry: Entry) -> list[BackupPlace]:
-    """Return the buckets' parts whose catalog may hold the version."""
-    places = [backup_of(store, version, uri) for uri in backups_of(entry)]
-    given = backup_place(store.s3_uri, store.dataset) if store.s3_uri else None
-    return places if given is None or given in places else [*places, given]

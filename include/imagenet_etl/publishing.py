@@ -14,7 +14,9 @@ from imagenet_etl.download.release import release_archive
 from imagenet_etl.download.sources import sources_of
 from imagenet_etl.errors import NothingToDo
 from imagenet_etl.pipeline import find_receipt, receipts_up_to
+from imagenet_etl.preflight.on_volume import archives_found
 from imagenet_etl.pruning import prune_versions
+from imagenet_etl.receipts import Receipt
 from imagenet_etl.registry import Announcement, Copies, publish
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,7 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
         shared=find_receipt(build, "share_snapshot", made),
     )
     announced = publish(build, done["verify"], copies, announce=announce)
-    archive_bytes = done["download"].counts["archive_bytes"]
-    for line in left_behind(announced.entry["bytes"], build.settings, archive_bytes):
-        log.info("publish: %s", line)
+    _tell_costs(build, announced.entry["bytes"], done["download"])
     keep = build.settings.keep_archives
     if keep == "never" or (keep == "after_backup" and copies.backup is not None):
         _let_go(build)
@@ -76,6 +76,14 @@ def prune_old_versions(build: Build) -> PruneReport:
         really=settings.prune,
         spare=verified.facts["version"] if verified is not None else "",
     )
+
+
+def _tell_costs(build: Build, size: int, downloaded: Receipt) -> None:
+    archive_bytes, on_volume = downloaded.counts["archive_bytes"], 0
+    if build.settings.ebs_volume_id:
+        on_volume = archives_found(build, downloaded)
+    for line in left_behind(size, build.settings, archive_bytes, on_volume):
+        log.info("publish: %s", line)
 
 
 def _let_go(build: Build) -> None:

@@ -31,7 +31,7 @@ class PruneOperator(StageOperator):
             report = prune_old_versions(build)
         for line in report.lines():
             self.log.info("%s", line)
-        if not report.versions:
+        if not (report.versions or report.troubles):
             raise AirflowSkipException("No version is older than those that are kept")
         return {
             "removed" if report.really else "would_remove": list(report.versions),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from imagenet_etl import costs
@@ -31,14 +33,20 @@ def test_archives_count_where_they_are_backed_up():
     )
 
 
-def test_snapshot_and_its_copies_are_priced_each():
+def test_first_snapshot_and_its_copies_are_priced_with_the_archives_on_the_volume():
     chosen = settings(ebs_volume_id="vol-01234567", snapshot_regions=("eu-west-1",))
-    lines = left_behind(10**11, chosen)
-    assert (
-        lines[0] == "leaves EBS snapshot: at most 100 GB of changed blocks, about 5.00 USD a month"
-    )
-    assert "eu-west-1" in lines[1]
-    assert "once about 2.00 USD" in lines[1]
+    lines = left_behind(10**11, chosen, archives_on_volume=2 * 10**11)
+    assert lines[0].startswith("leaves EBS snapshot: about 300 GB, about 15.00 USD a month, if")
+    assert "the version and 200 GB of archives" in lines[0]
+    assert lines[1].startswith("leaves EBS snapshot in eu-west-1: about 300 GB, about 15.00 USD a")
+    assert "once about 6.00 USD" in lines[1]
+    assert "at most" not in "".join(lines), "nobody knows what else lies on the volume"
+
+
+def test_archives_elsewhere_are_in_no_snapshot():
+    lines = left_behind(10**11, settings(ebs_volume_id="vol-01234567"), archive_bytes=10**11)
+    assert lines[0].startswith("leaves EBS snapshot: about 100 GB, about 5.00 USD a month, if")
+    assert "archives" not in lines[0]
 
 
 def test_nothing_in_the_cloud_costs_nothing():
@@ -61,6 +69,41 @@ def test_note_for_the_form_is_one_line(name):
     assert "\n" not in note
     assert "in STANDARD_IA" in note
     assert "about 0 GB" not in note
+
+
+def rows_of_the_page() -> dict[str, list[float]]:
+    """Return the numbers in the table of examples of docs/costs.md, by the row's name."""
+    text = (Path(__file__).resolve().parents[2] / "docs/costs.md").read_text()
+    lines = text.partition("## Examples")[2].partition("## What")[0].splitlines()
+    cells = [line.strip("|").split("|") for line in lines if line.startswith("|")][2:]
+    return {
+        name.strip(): [float(cell.replace("GB", "").replace(",", "")) for cell in values]
+        for name, *values in cells
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "name"), enumerate(("tiny_imagenet", "ilsvrc2012", "imagenet_fall11"))
+)
+def test_page_and_form_tell_the_same_prices(column, name):
+    facts, rows = DATASETS[name], rows_of_the_page()
+    size = sum(archive.size or archive.about_bytes for archive in facts.archives)
+    expected = {
+        "Size, and that of the archives": size / 1e9,
+        "Backup in `STANDARD`, a month": costs.s3_usd_a_month(size, "STANDARD"),
+        "Backup in `STANDARD_IA`, a month": costs.s3_usd_a_month(size, "STANDARD_IA"),
+        "First snapshot, the archives on the volume, a month": costs.snapshot_usd_a_month(2 * size),
+        "First snapshot, the archives elsewhere, a month": costs.snapshot_usd_a_month(size),
+        "Copy of the former to another region, once": 2 * size / 1e9 * costs.TRANSFER_GB,
+        "A gp3 volume of twice the size, a month": 2 * size / 1e9 * costs.GP3_GB_MONTH,
+    }
+    assert list(rows) == list(expected)
+    for row, value in expected.items():
+        assert rows[row][column] == pytest.approx(value, abs=0.5 if "Size" in row else 0.0051), row
+    note = cost_note(facts)
+    for row, values in rows.items():
+        if values[column] >= 0.02 and ("Backup" in row or "First" in row):
+            assert f"about {values[column]:,.2f} USD" in note
 
 
 def test_volume_is_billed_for_what_is_more_than_free():

@@ -11,11 +11,13 @@ from tests.support.archives import ARCHIVE, STAGES, build_of, run_stages, tiny_z
 from tests.support.builds import tiny_build
 from tests.support.fault_server import FaultServer
 from tests.support.moto_server import MotoServer
+from tests.support.winter21 import count_as_large, packed_sample, tars_of, winter21_build
 
 from imagenet_etl.build import Build
 from imagenet_etl.errors import StageNotDone
 from imagenet_etl.leases import Owner
-from imagenet_etl.pipeline import run_stage
+from imagenet_etl.pipeline import receipts_up_to, run_stage
+from imagenet_etl.preflight.on_volume import archives_found
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.verify import verify_folder
 
@@ -189,3 +191,33 @@ def test_a_deletion_by_hand_is_no_letting_go(tmp_path: Path, server: FaultServer
     path.unlink()
     assert not run_stage(build, "download").reused
     assert archive_of(build) is not None
+
+
+@pytest.mark.parametrize("where", ["fetched", "in the data folder", "elsewhere"])
+def test_publish_tells_of_archives_that_are_in_the_snapshot(
+    tmp_path: Path, server: FaultServer, where: str
+) -> None:
+    build = fetched(tmp_path, server, "never")
+    if where != "fetched":
+        folder = "data/own" if where == "in the data folder" else "own"
+        (tmp_path / folder).mkdir(parents=True)
+        path = tiny_zip(tmp_path / folder)
+        build = tiny_build(tmp_path / "data", workers=1, expect="any", sources={ARCHIVE: str(path)})
+    run_stages(build, "download")
+    receipt = receipts_up_to(build, "download")["download"]
+    size = receipt.counts["archive_bytes"]
+    assert archives_found(build, receipt) == (0 if where == "elsewhere" else size)
+    assert size > 0
+
+
+@pytest.mark.parametrize("folder", ["data/own", "own"])
+def test_what_a_large_archive_is_unpacked_to_is_in_the_snapshot_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    count_as_large(monkeypatch)
+    packed = packed_sample(tmp_path / folder)
+    build = winter21_build(tmp_path / "data", packed)
+    receipt = run_stage(build, "download").receipt
+    (tar,) = tars_of(tmp_path / "data")
+    on_volume = packed.stat().st_size if folder == "data/own" else 0
+    assert archives_found(build, receipt) == tar.stat().st_size + on_volume

@@ -13,7 +13,9 @@ from tests.support.archives import build_of, run_stages, tiny_zip
 
 from imagenet_etl.build import freeze_settings
 from imagenet_etl.config import Settings
-from imagenet_etl.errors import NothingToDo
+from imagenet_etl.datastore.copies import Copy
+from imagenet_etl.datastore.prune_report import PruneReport
+from imagenet_etl.errors import CloudError, NothingToDo
 from imagenet_etl.publishing import prune_old_versions, publish_version
 from imagenet_etl.storage import LocalStorage
 from imagenet_operators.prune import PruneOperator
@@ -66,6 +68,18 @@ def test_old_versions_are_told_then_removed_then_nothing_is_left_to_do(
     assert versions(published) == ["v2", "v3"]
     with pytest.raises(AirflowSkipException, match="No version is older"):
         run_prune(published, monkeypatch, keep_versions=2)
+
+
+def test_removal_that_is_held_up_is_no_skip(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = CloudError("snapshot snap-1 is in use and stays")
+    folder = Copy("v1", "folder", "/data/v1", 1000)
+    report = PruneReport(True, (), (folder,), {"v1": "in use"}, (trouble,))
+    monkeypatch.setattr("imagenet_etl.publishing.prune_old_versions", lambda _: report)
+    told = run_prune(published, monkeypatch, keep_versions=1, prune=True)
+    assert (told["removed"], told["usd_a_month"]) == ([], 0)
+    assert "snap-1 is in use" in told["troubles"][0]
 
 
 def test_version_of_the_run_stays(tmp_path: Path, published: Path) -> None:

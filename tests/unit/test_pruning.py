@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.airflow_runs import files_below
-from tests.unit.datastore.helpers import NAME, Site, class_tree
+from tests.unit.datastore.helpers import NAME, Site, class_tree, entry
 
 from imagenet_etl import leases
 from imagenet_etl.datastore import removal
+from imagenet_etl.datastore.adopt import read_tree
+from imagenet_etl.datastore.disk import read_registry, update_registry
 from imagenet_etl.datastore.register import register_tree
+from imagenet_etl.datastore.where import where
 from imagenet_etl.errors import ConfigError
 from imagenet_etl.pruning import prune_versions
 
@@ -50,7 +54,7 @@ def test_without_really_nothing_changes(site):
     assert report.versions == ("v1", "v0")
     lines = list(report.lines())
     assert lines[0].startswith("would remove v1: folder ")
-    assert lines[-1].startswith("would remove 2 versions, at most 4.0 MB")
+    assert lines[-1].startswith("would remove 2 versions, about 4.0 MB")
 
 
 def test_the_only_whole_version_stays_however_old_it_is(site):
@@ -154,3 +158,71 @@ def test_adopted_tree_stays_and_only_its_entry_goes(site, tmp_path):
     assert [files_below(tree) for tree in trees] == before
     assert list(store.catalog().versions) == [v for v in store.catalog().versions if v != gone]
     assert not Path(site.storage.url, "datasets/birds", gone).exists()
+
+
+def adopted_in_place(site: Site, version: str, at: float) -> Path:
+    """Enter a tree that lies where its own manifest is kept, as earlier releases did."""
+    folder = class_tree(Path(site.storage.url, "datasets/birds", version))
+    (folder / "train/n01/0.jpg").write_bytes(version.encode())
+    scratch = site.storage.staging() / version
+    scratch.mkdir()
+    manifest = read_tree(folder, scratch)
+    site.storage.publish(f"datasets/birds/{version}/files.parquet", scratch / "files.parquet")
+    site.storage.create(f"datasets/birds/{version}/adopted.json", manifest.to_json())
+    made = entry(manifest.tree_sha256, at, version, path=str(folder), adopted=True)
+    update_registry(
+        site.storage, "birds", site.store.owner, lambda known: known.with_entry(version, made)
+    )
+    return folder
+
+
+@pytest.mark.parametrize("died", ["", "before", "mark gone", "moved aside"])
+def test_images_that_lie_where_their_manifest_is_kept_are_never_removed(site, monkeypatch, died):
+    old, new = (adopted_in_place(site, version, at) for version, at in (("v1", 1), ("v2", 2)))
+    images = {path: path.read_bytes() for path in Path(site.storage.url).rglob("*.jpg")}
+    before = files_below(new)
+    store = replace(site.store, dataset="birds")
+    if died:
+        with monkeypatch.context() as patched:
+            patched.setattr("imagenet_etl.pruning.remove_folder", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                prune_versions(store, 1, really=True)
+    if died == "mark gone":
+        (old / "adopted.json").unlink()
+    if died == "moved aside":  # by an earlier release, which would have deleted it there
+        aside = Path(site.storage.url, "work/birds/removed/v1")
+        aside.parent.mkdir(parents=True)
+        old.rename(aside)
+        images = {aside / p.relative_to(old) if old in p.parents else p: images[p] for p in images}
+        old = aside
+    report = prune_versions(store, 1, really=True)
+    assert {path: path.read_bytes() for path in Path(site.storage.url).rglob("*.jpg")} == images
+    assert files_below(new) == before
+    assert not list(old.glob("*.*")), "what this package wrote there is gone"
+    assert list(read_registry(site.storage, "birds").versions) == ["v2"]
+    assert report.notes == (f"v1: {old} holds files that are not ours, which stay",)
+    assert sum(copy.size for copy in report.copies) < 10_000
+
+
+@pytest.mark.parametrize("lost", ["gone", "emptied"])
+def test_adopted_version_whose_tree_is_gone_pushes_none_out(site, tmp_path, lost):
+    trees = [class_tree(tmp_path / name) for name in ("one", "two")]
+    (trees[1] / "train/n01/0.jpg").write_bytes(b"newer")
+    for number, tree in enumerate(trees):
+        register_tree(site.storage, tree, "birds", site.store.owner, f"v{number}")
+    shutil.rmtree(trees[1])
+    if lost == "emptied":  # as the folder of a volume that is not mounted
+        trees[1].mkdir()
+    store = replace(site.store, dataset="birds")
+    assert prune_versions(store, 1, really=True).versions == ()
+    assert where(site.storage, store.catalog(), "v0") == str(trees[0])
+
+
+def test_manifest_of_another_tree_stays_and_is_told(site, tmp_path):
+    folder = adopted_in_place(site, "v1", at=1)
+    adopted_in_place(site, "v2", at=2)
+    (folder / "adopted.json").write_text('{"tree_sha256": "other"}')
+    before = files_below(folder)
+    report = prune_versions(replace(site.store, dataset="birds"), 1, really=True)
+    assert report.notes == (f"v1: {folder} is not what the entry tells of",)
+    assert files_below(folder) == before

@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from imagenet_etl.files import pretty_json
+from imagenet_etl.storage import Storage
 
 ADOPTED = "adopted.json"
 FILES = "files.parquet"
@@ -39,3 +41,23 @@ class AdoptedManifest:
     def to_json(self) -> bytes:
         """Encode for people and for later versions of this package."""
         return pretty_json({"schema_version": ADOPTED_SCHEMA} | asdict(self))
+
+
+def remove_manifest(storage: Storage, folder: str) -> bool:
+    """Remove the manifest of an adopted tree, its mark first, and its folder if that is empty then.
+
+    Nothing else there is touched: earlier releases adopted trees that lie in that very folder.
+
+    Args:
+        storage: The data folder.
+        folder: The key of the folder that the manifest is kept in.
+
+    Returns:
+        Whether other files lie there.
+    """
+    for name in (ADOPTED, FILES):
+        storage.remove(f"{folder}/{name}")
+    if (path := storage.local_path(folder)) is not None:
+        with suppress(OSError):  # not empty, not there, or a link
+            path.rmdir()
+    return next(iter(storage.list(folder)), None) is not None

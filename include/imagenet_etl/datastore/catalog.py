@@ -110,17 +110,28 @@ def merge_entry(known: Entry, new: Entry) -> Entry:
     merged["published_at"] = min(known["published_at"], new["published_at"])
     merged["formats"] = known["formats"] | new["formats"]
     merged = with_backups(merged, {*backups_of(known), *backups_of(new)})
-    snapshots = known.get("snapshots", {}) | new.get("snapshots", {})
-    named = {snapshot for region, snapshot in snapshots.items() if region}
-    if snapshots.get("") in named:  # its region was not known when it was entered
-        del snapshots[""]
     for name, value in (
-        ("snapshots", snapshots),
+        ("snapshots", _snapshots_of(known, new)),
         ("shared_with", sorted({*known.get("shared_with", ()), *new.get("shared_with", ())})),
     ):
         if value:
             merged[name] = value
     return merged
+
+
+def with_copies_of(entry: Entry, other: Entry) -> Entry:
+    """Return an entry with the backups and snapshots that another of the same content names."""
+    merged = with_backups(entry, {*backups_of(entry), *backups_of(other)})
+    snapshots = _snapshots_of(other, entry)
+    return merged | ({"snapshots": snapshots} if snapshots else {})
+
+
+def _snapshots_of(known: Entry, new: Entry) -> dict[str, str]:
+    snapshots: dict[str, str] = known.get("snapshots", {}) | new.get("snapshots", {})
+    named = {snapshot for region, snapshot in snapshots.items() if region}
+    if snapshots.get("") in named:  # its region was not known when it was entered
+        del snapshots[""]
+    return snapshots
 
 
 def backups_of(entry: Entry) -> list[str]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -28,7 +29,7 @@ from imagenet_etl.aws.s3_codes import MISSING
 from imagenet_etl.aws.s3_layout import BackupPlace
 from imagenet_etl.aws.s3_uri import parse_s3_uri
 from imagenet_etl.costs import s3_usd_a_month, snapshot_usd_a_month
-from imagenet_etl.datastore.adopted import ADOPTED
+from imagenet_etl.datastore.adopted import ADOPTED, FILES
 from imagenet_etl.datastore.catalog import Entry, backups_of
 from imagenet_etl.datastore.disk import read_registry
 from imagenet_etl.datastore.store import Datastore
@@ -46,9 +47,11 @@ class Copy:
         version: The version.
         kind: ``folder``, ``backup`` or ``snapshot``.
         name: Its path, URI or id.
-        size: Bytes; of a snapshot at most, since blocks that another one holds are not its own.
-        usd_a_month: What it costs, at list prices; at most.
+        size: Bytes; of a snapshot the version's. It may hold more, such as archives, and less of
+            its own, since others share its blocks; where nobody noted that size, the volume's.
+        usd_a_month: What that costs, at list prices.
         region: That of a snapshot; empty for the connection's.
+        bound: ``about`` or ``at most``, where the size is not known exactly.
     """
 
     version: str
@@ -57,6 +60,7 @@ class Copy:
     size: int
     usd_a_month: float = 0.0
     region: str = ""
+    bound: str = ""
 
 
 def copies_of(store: Datastore, version: str, entry: Entry) -> Iterator[Copy]:
@@ -78,22 +82,28 @@ def copies_of(store: Datastore, version: str, entry: Entry) -> Iterator[Copy]:
                 yield Copy(version, BACKUP, uri, size, usd)
     for region in entry.get("snapshots", {}):
         for snapshot in snapshots_of(store.client("ec2", region), store.dataset, version, entry):
-            size = entry.get("bytes") or snapshot["VolumeSize"] << 30
+            noted, whole = entry.get("bytes"), snapshot["VolumeSize"] << 30
+            size, bound = (noted, "about") if noted else (whole, "at most")
             usd = snapshot_usd_a_month(size)
-            yield Copy(version, SNAPSHOT, snapshot["SnapshotId"], size, usd, region)
+            yield Copy(version, SNAPSHOT, snapshot["SnapshotId"], size, usd, region, bound)
 
 
 def is_there(store: Datastore, version: str, entry: Entry) -> bool:
     """Return whether a whole copy is left: on disk, in the bucket, or as a snapshot.
 
+    Of an adopted tree the manifest alone is none. An empty folder is taken for one that no volume
+    is mounted on.
+
     Raises:
         CloudError, CloudUnavailable: AWS refuses or fails.
     """
     wanted = entry["manifest_sha256"]
-    if folder_digest(store, version) == wanted:
+    if folder_digest(store, version, entry) == wanted and _has_tree(entry):
         return True
     for uri in backups_of(entry):
-        if backup_digest(store, backup_of(store, version, uri), version) == wanted:
+        place = backup_of(store, version, uri)
+        is_whole = backup_digest(store, place, version) == wanted
+        if is_whole and not is_removing(store, place, version, entry):
             return True
     return any(
         snapshot["State"] == "completed" and UNUSABLE not in tags_of(snapshot)
@@ -102,13 +112,26 @@ def is_there(store: Datastore, version: str, entry: Entry) -> bool:
     )
 
 
-def folder_digest(store: Datastore, version: str) -> str:
+def _has_tree(entry: Entry) -> bool:
+    """Return whether an adopted tree is still where it was; what is not adopted lacks none."""
+    if not entry.get("adopted"):
+        return True
+    try:
+        return any(Path(entry["path"]).iterdir())
+    except OSError:  # not there, or on a server that is not
+        return False
+
+
+def folder_digest(store: Datastore, version: str, entry: Entry) -> str:
     """Return the digest that the version's folder on this disk has; empty without a whole one.
 
     It is that of ``manifest.json``, and of an adopted tree the one that stands in its manifest.
     """
     folder = store.folder(version)
-    if (found := store.storage.digest(f"{folder}/{MANIFEST_FILE}")) is not None:
+    found = None
+    if not entry.get("adopted"):  # a tree that lies in the folder may hold a file of that name
+        found = store.storage.digest(f"{folder}/{MANIFEST_FILE}")
+    if found is not None:
         return found[1]
     adopted = store.storage.read(f"{folder}/{ADOPTED}")
     return "" if adopted is None else str(json.loads(adopted)["tree_sha256"])
@@ -193,12 +216,16 @@ def objects_of(client: Any, place: BackupPlace, version: str) -> Iterator[dict[s
 
 
 def _folder_size(store: Datastore, version: str, entry: Entry) -> int:
-    digest = folder_digest(store, version)
+    digest = folder_digest(store, version, entry)
     if digest != entry["manifest_sha256"] and (digest or not is_rest(store, version, entry)):
         return 0
     if digest and entry.get("bytes") and not entry.get("adopted"):
         return int(entry["bytes"])  # a million files need not be looked at
-    return sum(stat.size for _, stat in store.storage.list(store.folder(version)))
+    folder = store.folder(version)
+    if entry.get("adopted"):  # what else may lie there is not ours
+        stats = [store.storage.stat(f"{folder}/{name}") for name in (ADOPTED, FILES)]
+        return sum(stat.size for stat in stats if stat is not None)
+    return sum(stat.size for _, stat in store.storage.list(folder))
 
 
 def _backup_size(client: Any, place: BackupPlace, version: str) -> tuple[int, float]:

@@ -17,8 +17,11 @@ from imagenet_etl.datastore.walk import resolved_tree
 from imagenet_etl.errors import ConfigError, VersionConflict
 from imagenet_etl.leases import Owner
 from imagenet_etl.storage import Storage
+from imagenet_etl.storage.local import STAGING
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OURS = ("datasets", "work", STAGING)
+"""Folders of the data folder in which everything is this package's, to be removed some day."""
 
 
 def register_tree(
@@ -37,28 +40,26 @@ def register_tree(
         The version's name and its entry.
 
     Raises:
-        ConfigError: Name or version cannot be used, or the data folder lies in the tree.
+        ConfigError: Name or version cannot be used, or the tree and the folders that this package
+            writes to lie in each other.
         SourceNotFound, UnexpectedMember, UnsafeMember: The tree cannot be adopted.
         VersionConflict: The version's name is taken by other content.
         SourceBusy: Another run has been holding the registry for half a minute.
     """
     _check_names(storage, name, version)
     root = resolved_tree(folder)
-    data = storage.local_path("datasets")
-    if data is None:
+    if not storage.on_disk:
         raise ConfigError(
             f"a folder of this machine cannot be entered into {storage.url}",
             remedy="Others would not find it there: give a data folder on a disk",
         )
-    if data.resolve().is_relative_to(root):
-        raise ConfigError(
-            f"the data folder {storage.url} lies in the tree {root}",
-            remedy="Give another data folder: registering writes to it",
-        )
+    for ours in (*_OURS, f"datasets/{name}"):
+        _check_apart(root, Path(storage.url, ours))
     staged = storage.staging() / uuid.uuid4().hex
     staged.mkdir()
     manifest = read_tree(root, staged)
     version = version or manifest.tree_sha256[:8]
+    _check_apart(root, Path(storage.url, "datasets", name, version))  # it may be a link
     entry: Entry = {
         "path": str(root),
         "formats": {"imagefolder": "."},
@@ -89,6 +90,28 @@ def _check_names(storage: Storage, name: str, version: str) -> None:
         )
     # One rule for versions, whoever made them.
     Settings(dataset=name, data_dir=storage.url, version=version)
+
+
+def _check_apart(root: Path, ours: Path) -> None:
+    """Refuse a tree that holds a folder of ours or lies in it, by whatever links.
+
+    What is written into the tree would be taken for its own, and what lies in ours is removed.
+
+    Raises:
+        ConfigError: It is such a tree.
+    """
+    real = ours.resolve()
+    if real.is_relative_to(root) and real != root:
+        raise ConfigError(
+            f"the data folder's {ours} lies in the tree {root}",
+            remedy="Give another data folder: registering writes to it",
+        )
+    if root.is_relative_to(real):
+        raise ConfigError(
+            f"the tree {root} is where this package writes and removes its own files",
+            expected=f"a tree outside {ours}",
+            remedy="Move it out of there; elsewhere below the data folder it may well stay",
+        )
 
 
 def _check_free(registry: Catalog, version: str, entry: Entry) -> None:

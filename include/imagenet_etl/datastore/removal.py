@@ -7,16 +7,14 @@ content is never touched, whatever name it bears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 
 from botocore.exceptions import ClientError
 
 from imagenet_etl.aws.errors import code_of, typed_aws_errors
-from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
-from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
-from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of
+from imagenet_etl.aws.s3_layout import BackupPlace
+from imagenet_etl.datastore.adopted import remove_manifest
+from imagenet_etl.datastore.catalog import Entry
 from imagenet_etl.datastore.copies import (
     backup_digest,
     backup_of,
@@ -26,36 +24,48 @@ from imagenet_etl.datastore.copies import (
     objects_of,
     snapshots_of,
 )
-from imagenet_etl.datastore.disk import read_registry
-from imagenet_etl.datastore.store import Datastore, mark_of
-from imagenet_etl.errors import CloudError, CloudNotFound
+from imagenet_etl.datastore.store import Datastore
+from imagenet_etl.errors import CloudError
 from imagenet_etl.manifest import MANIFEST
+from imagenet_etl.storage import Storage
 
 _BATCH = 1000  # Amazon S3 API Reference, DeleteObjects
 _IN_USE, _GONE = "InvalidSnapshot.InUse", "InvalidSnapshot.NotFound"
 
 
 def remove_folder(store: Datastore, version: str, entry: Entry) -> str:
-    """Remove a version's own folder; an adopted tree stays where it is.
+    """Remove a version's own folder; of an adopted tree only the manifest that was made of it.
 
     Returns:
         Why a folder of its name stays; empty when none does.
     """
     storage, folder = store.storage, store.folder(version)
     aside = f"work/{store.dataset}/removed/{version}"
+    digest = folder_digest(store, version, entry)
+    is_ours = digest == entry["manifest_sha256"] or (not digest and is_rest(store, version, entry))
+    if entry.get("adopted"):
+        stays = _remove_adopted(storage, (aside, folder) if is_ours else (aside,))
+        return stays or ("" if is_ours else _told_of_other(storage, folder))
     storage.delete(aside)
-    digest = folder_digest(store, version)
-    if digest == entry["manifest_sha256"]:
-        if storage.on_disk:
-            storage.publish_tree(folder, aside, mark_of(entry))
-        else:  # without its mark it counts as absent at once, and nothing need be copied
-            storage.delete(f"{folder}/{mark_of(entry)}")
-    elif digest or not is_rest(store, version, entry):
-        is_nothing = next(iter(storage.list(folder)), None) is None
-        return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"
+    if not is_ours:
+        return _told_of_other(storage, folder)
+    if digest and storage.on_disk:
+        storage.publish_tree(folder, aside, MANIFEST)
+    elif digest:  # without its mark it counts as absent at once, and nothing need be copied
+        storage.delete(f"{folder}/{MANIFEST}")
     storage.delete(folder)
     storage.delete(aside)
     return ""
+
+
+def _told_of_other(storage: Storage, folder: str) -> str:
+    is_nothing = next(iter(storage.list(folder)), None) is None
+    return "" if is_nothing else f"{storage.url}/{folder} is not what the entry tells of"
+
+
+def _remove_adopted(storage: Storage, folders: tuple[str, ...]) -> str:
+    stay = [f"{storage.url}/{folder}" for folder in folders if remove_manifest(storage, folder)]
+    return f"{' and '.join(stay)} holds files that are not ours, which stay" if stay else ""
 
 
 def remove_backup(store: Datastore, version: str, entry: Entry, uri: str) -> str:
@@ -110,16 +120,16 @@ def _check_unused(store: Datastore, place: BackupPlace, version: str, entry: Ent
         )
 
 
-def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[CloudError]:
+def remove_snapshots(store: Datastore, version: str, entry: Entry) -> dict[str, CloudError]:
     """Remove the snapshots that bear the version's tags, in every region that the entry names.
 
     Returns:
-        An error for each that is in use, by an AMI or a share; the others are gone.
+        An error for each that is in use, by an AMI or a share, by its id; the others are gone.
 
     Raises:
         CloudError, CloudUnavailable: EC2 refuses otherwise, or fails.
     """
-    troubles = []
+    troubles: dict[str, CloudError] = {}
     for region in entry.get("snapshots", {}):
         ec2 = store.client("ec2", region)
         for snapshot in snapshots_of(ec2, store.dataset, version, entry):
@@ -129,66 +139,8 @@ def remove_snapshots(store: Datastore, version: str, entry: Entry) -> list[Cloud
                     ec2.delete_snapshot(SnapshotId=name)
             except ClientError as error:
                 if code_of(error) == _IN_USE:
-                    troubles.append(_in_use(name, error))
+                    troubles[name] = _in_use(name, error)
     return troubles
-
-
-def finish_in_bucket(store: Datastore, *, really: bool) -> Iterator[str]:
-    """Finish removals of a bucket's versions that this disk has again, by whatever content.
-
-    Such a removal died, here or elsewhere, and until it is finished nobody can back the name up.
-
-    Args:
-        store: The dataset's part of the datastore.
-        really: Whether anything is removed.
-
-    Yields:
-        What was done, or would be.
-
-    Raises:
-        CloudError, CloudUnavailable: AWS refuses or fails.
-    """
-    if not store.s3_uri:
-        return
-    place, here = (
-        backup_place(store.s3_uri, store.dataset),
-        read_registry(store.storage, store.dataset),
-    )
-    for version, entry in read_catalog(store.client("s3"), place, store.dataset).versions.items():
-        mine = here.versions.get(version)
-        if mine is None or not entry.get("removing"):
-            continue
-        is_same = mine["manifest_sha256"] == entry["manifest_sha256"]
-        if is_same and mine.get("removing"):
-            continue
-        if really:
-            for uri in backups_of(entry):
-                remove_backup(store, version, entry, uri)
-            # Of the same content there may be new ones, which bear the same tags.
-            if not is_same and remove_snapshots(store, version, entry):
-                continue
-            forget_in_bucket(store, place, version, entry)
-        verb = "finished" if really else "would finish"
-        yield f"{verb} the removal of {place.uri(place.version(version))}, which had been begun"
-
-
-def forget_in_bucket(store: Datastore, place: BackupPlace, version: str, entry: Entry) -> None:
-    """Take a version off the bucket's catalog; what was entered anew meanwhile stays."""
-    with suppress(CloudNotFound):  # the whole bucket is gone, and the backup with it
-        update_catalog(
-            store.client("s3"), place, store.dataset, forgetting(version, entry), store.options
-        )
-
-
-def forgetting(version: str, entry: Entry) -> Callable[[Catalog], Catalog]:
-    """Return the change that takes a removed version off a catalog, if it is that very one."""
-
-    def forget(catalog: Catalog) -> Catalog:
-        known = catalog.versions.get(version, {})
-        is_same = known.get("manifest_sha256") == entry["manifest_sha256"]
-        return catalog.without(version) if is_same and known.get("removing") else catalog
-
-    return forget
 
 
 def _in_use(snapshot: str, error: ClientError) -> CloudError:

@@ -10,11 +10,10 @@ from typing import Any
 
 from imagenet_etl.aws.s3_bucket import encryption_options
 from imagenet_etl.aws.s3_catalog import catalogs_below, read_catalog
-from imagenet_etl.aws.s3_layout import backup_place
+from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.build import Build
 from imagenet_etl.datasets import DATASETS
-from imagenet_etl.datastore.adopted import ADOPTED
-from imagenet_etl.datastore.catalog import Catalog, Entry
+from imagenet_etl.datastore.catalog import Catalog, Entry, backups_of, with_backups
 from imagenet_etl.datastore.disk import REGISTRY, read_registry, registry_key
 from imagenet_etl.leases import Owner
 from imagenet_etl.manifest import MANIFEST
@@ -77,6 +76,8 @@ def known_catalogs(
 ) -> dict[str, Catalog]:
     """Return the catalogs of all datasets in a data folder, a bucket or both, by name.
 
+    Of what is in the bucket, the bucket's own catalog is believed, not the registry.
+
     Raises:
         DatasetDamaged, SchemaTooNew: One cannot be read.
         CloudError, CloudUnavailable: S3 refuses or fails.
@@ -86,9 +87,39 @@ def known_catalogs(
         found = {catalog.dataset: catalog for catalog in catalogs_below(client("s3"), s3_uri)}
     for name in _registered(storage) if storage is not None else ():
         assert storage is not None
-        catalog = read_registry(storage, name)
-        found[name] = found.get(name, Catalog(name)).merged_with(catalog)
+        here, there = read_registry(storage, name), found.get(name, Catalog(name))
+        if client is not None and s3_uri:
+            here = _without_removed(storage, here, there, backup_place(s3_uri, name))
+        found[name] = there.merged_with(here)
     return {name: found[name] for name in sorted(found)}
+
+
+def _without_removed(
+    storage: Storage, here: Catalog, there: Catalog, place: BackupPlace
+) -> Catalog:
+    """Return a registry less the backups that are gone from a bucket, or are being removed.
+
+    Another machine may have pruned them: this disk's registry learns nothing of that.
+
+    Args:
+        storage: The data folder.
+        here: Its registry.
+        there: The bucket's catalog, which has just been read.
+        place: The dataset's part of that bucket.
+    """
+    told: dict[str, Entry] = {}
+    for version, entry in here.versions.items():
+        known, uris = there.versions.get(version, {}), set(backups_of(entry))
+        is_same = known.get("manifest_sha256") == entry["manifest_sha256"]
+        is_removing = is_same and bool(known.get("removing"))
+        if is_removing or not is_same:
+            uris -= {place.uri(place.version(version))}
+        if is_removing:  # prune marks it first, and then removes all the backups that it knows
+            uris -= set(backups_of(known))
+        told[version] = with_backups(entry, uris)
+        if is_removing and not uris and place_of(storage, entry) is None:
+            told[version]["removing"] = True
+    return Catalog(here.dataset, told)
 
 
 def _registered(storage: Storage) -> list[str]:
@@ -112,8 +143,3 @@ def place_of(storage: Storage | None, entry: Entry) -> str | None:
     if storage is None or storage.stat(f"{entry['path']}/{MANIFEST}") is None:
         return None
     return f"{storage.url}/{entry['path']}"
-
-
-def mark_of(entry: Entry) -> str:
-    """Return the name of the file without which a version's own folder counts as absent."""
-    return ADOPTED if entry.get("adopted") else MANIFEST

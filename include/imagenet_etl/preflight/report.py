@@ -7,6 +7,7 @@ from imagenet_etl.costs import left_behind
 from imagenet_etl.preflight.archives import known_archives
 from imagenet_etl.preflight.budget import budget_of
 from imagenet_etl.preflight.budget import told as budget_told
+from imagenet_etl.preflight.on_volume import archives_planned
 from imagenet_etl.preflight.read_speed import files_to_read, hours, measure_reads
 from imagenet_etl.preflight.read_speed import told as speed_told
 
@@ -30,8 +31,9 @@ def _cost_lines(build: Build, image_bytes: int | None) -> list[str]:
     if image_bytes is None:
         return []
     size = image_bytes * len(build.settings.outputs)
-    archive_bytes = sum(one.size or 0 for one in known_archives(build))
-    return left_behind(size, build.settings, archive_bytes)
+    archives = known_archives(build)
+    archive_bytes = sum(one.size or 0 for one in archives)
+    return left_behind(size, build.settings, archive_bytes, archives_planned(build, archives))
 
 
 def reading_lines(build: Build, images: int | None, stored: int | None) -> list[str]:

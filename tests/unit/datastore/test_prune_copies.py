@@ -53,7 +53,8 @@ def test_what_would_go_is_told_with_its_price(cloud):
     assert (cloud.objects(), cloud.snapshots()) == before
     text = "\n".join(report.lines())
     assert "would remove old: snapshot snap-" in text
-    assert "at most 10.0 GB, 0.50 USD a month" in text
+    assert ", about 10.0 GB, 0.50 USD a month" in text, "archives may be in it, or less of it go"
+    assert "which saves about 0.50 USD a month" in text
     assert f"would remove old: backup {URI}/{NAME}/old, 0.0 MB" in text
 
 
@@ -108,6 +109,18 @@ def test_snapshot_in_use_stays_and_the_next_run_tries_again(cloud):
         store = Datastore(NAME, cloud.storage, cloud.store.owner, client, URI)
         report = prune_versions(store, 1, really=True)
     assert "is in use and stays" in str(report.troubles[0])
+    assert report.versions == ()
+    assert {copy.name for copy in report.copies} == {
+        f"{cloud.storage.url}/{FOLDER}/old",
+        f"{URI}/{NAME}/old",
+        snapshots["eu-west-1"],
+    }
+    assert report.usd_a_month == sum(copy.usd_a_month for copy in report.copies)
+    lines = list(report.lines())
+    told = [line for line in lines if snapshots["us-east-1"] in line]
+    assert [line.partition(":")[0] for line in told] == ["left"]
+    assert "keeps old: what is left of it is in use; the next prune tries again" in lines
+    assert lines[-1].startswith("removed 0 versions and copies of 1 more, ")
     assert snapshots["us-east-1"] in cloud.snapshots()
     assert snapshots["eu-west-1"] not in cloud.snapshots("eu-west-1")
     assert cloud.registered().versions["old"]["removing"]

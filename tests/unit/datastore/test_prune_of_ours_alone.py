@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.airflow_runs import files_below
 from tests.unit.datastore.helpers import NAME, URI, Site, digest_of, entry, manifest_of
 
+from imagenet_etl import leases
 from imagenet_etl.aws.s3_catalog import read_catalog, update_catalog
+from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.datastore import leftovers
+from imagenet_etl.datastore.catalog import Catalog
 from imagenet_etl.pruning import prune_versions
 
 FOLDER = f"datasets/{NAME}"
@@ -146,3 +150,95 @@ def test_version_of_a_wrong_clock_pushes_none_out(cloud):
     report = prune_versions(cloud.store, 1, really=True)
     assert report.versions == ("old",)
     assert "wrong clock, that said 2096-10-02" in report.kept["future"]
+
+
+def add_in_bucket(site: Site, version: str, **more: Any) -> None:
+    """Enter more of a version in the bucket's catalog, as another machine does; not here."""
+
+    def change(known: Catalog) -> Catalog:
+        return Catalog(NAME, {**known.versions, version: known.versions[version] | more})
+
+    update_catalog(site.client("s3"), site.place, NAME, change)
+
+
+@pytest.mark.parametrize("s3_uri", [URI, ""])
+def test_snapshot_that_only_the_buckets_catalog_knows_goes_as_well(cloud, s3_uri):
+    cloud.in_bucket("old", at=1)
+    cloud.in_bucket("new", at=2)
+    add_in_bucket(cloud, "old", snapshots={"eu-west-1": cloud.snapshot("old", "eu-west-1")})
+    store = replace(cloud.store, s3_uri=s3_uri)
+    assert "in eu-west-1" in "\n".join(prune_versions(store, 1).lines())
+    report = prune_versions(store, 1, really=True)
+    assert [copy.region for copy in report.copies if copy.kind == "snapshot"] == ["eu-west-1"]
+    assert cloud.snapshots("eu-west-1") == set()
+    assert list(read_catalog(cloud.client("s3"), cloud.place, NAME).versions) == ["new"]
+
+
+def test_copies_that_are_entered_until_the_mark_go_as_well(cloud, monkeypatch):
+    cloud.in_bucket("old", at=1)
+    cloud.in_bucket("new", at=2)
+    acquire = leases.acquire
+
+    def snapshot_first(storage, key, *args, **more):
+        if key.endswith("old"):
+            add_in_bucket(cloud, "old", snapshots={"eu-west-1": cloud.snapshot("old", "eu-west-1")})
+        return acquire(storage, key, *args, **more)
+
+    monkeypatch.setattr(leases, "acquire", snapshot_first)
+    prune_versions(replace(cloud.store, s3_uri=""), 1, really=True)
+    assert cloud.snapshots("eu-west-1") == set()
+    assert list(cloud.store.catalog().versions) == ["new"]
+
+
+def test_backups_lead_to_further_ones_that_this_registry_does_not_know(cloud):
+    cloud.moto.bucket("second")
+    cloud.in_bucket("old", at=1)
+    cloud.in_bucket("new", at=2)
+    second = f"s3://second/y/{NAME}/old"
+    add_in_bucket(cloud, "old", other_s3_uris=[second])
+    snapshots = {"eu-west-1": cloud.snapshot("old", "eu-west-1")}
+    there = entry(digest_of("old"), 1, "old", s3_uri=second, snapshots=snapshots)
+    place = backup_place("s3://second/y", NAME)
+    update_catalog(cloud.client("s3"), place, NAME, lambda known: known.with_entry("old", there))
+    put = {"Bucket": "second", "Key": f"y/{NAME}/old/manifest.json"}
+    cloud.client("s3").put_object(**put, Body=manifest_of("old"))
+    prune_versions(replace(cloud.store, s3_uri=""), 1, really=True)
+    assert cloud.snapshots("eu-west-1") == set()
+    assert read_catalog(cloud.client("s3"), place, NAME).versions == {}
+    keys = [i["Key"] for i in cloud.client("s3").list_objects_v2(Bucket="second")["Contents"]]
+    assert keys == [f"y/{NAME}/catalog.json"]
+
+
+def test_prune_that_died_is_finished_by_a_machine_that_knew_less(cloud):
+    """Both have marked it, and the bucket alone knows of a snapshot."""
+    cloud.in_bucket("old", at=1, removing=True)
+    cloud.in_bucket("new", at=2)
+    add_in_bucket(cloud, "old", snapshots={"eu-west-1": cloud.snapshot("old", "eu-west-1")})
+    prune_versions(cloud.store, 1, really=True)
+    assert cloud.snapshots("eu-west-1") == set()
+    assert list(cloud.store.catalog().versions) == ["new"]
+
+
+def test_snapshot_stays_known_when_the_removal_in_the_bucket_is_finished(cloud):
+    cloud.in_bucket("here", at=1)
+    there = cloud.snapshot("here", "eu-west-1")
+    more = {"eu-west-1": there, "us-west-2": "snap-12345678"}
+    add_in_bucket(cloud, "here", snapshots=more, removing=True)
+    prune_versions(cloud.store, 1, really=True)
+    assert read_catalog(cloud.client("s3"), cloud.place, NAME).versions == {}
+    known = cloud.registered().versions["here"]
+    assert known["snapshots"] == {"eu-west-1": there}, "and not what is gone"
+    assert "removing" not in known
+    cloud.in_bucket("new", at=2)
+    prune_versions(cloud.store, 1, really=True)
+    assert cloud.snapshots("eu-west-1") == set()
+
+
+def test_version_whose_backup_is_on_its_way_out_pushes_none_out(cloud):
+    """Its removal died right after the mark; this prune finishes that, and counts what is left."""
+    cloud.on_disk("old", at=1)
+    cloud.in_bucket("new", at=2)
+    add_in_bucket(cloud, "new", removing=True)
+    cloud.storage.delete(f"{FOLDER}/new")
+    assert prune_versions(cloud.store, 1, really=True).versions == ()
+    assert cloud.versions() == ["old"]

@@ -182,3 +182,43 @@ def test_table_left_by_one_who_died_before_its_mark_is_replaced(storage, tree):
     storage.put(f"datasets/birds/{version}/files.parquet", b"half")
     register(storage, tree)
     assert read_table(storage, f"datasets/birds/{version}/files.parquet").num_rows == 12
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "datasets/birds",
+        "datasets/birds/v1",
+        "datasets/birds/v1/images",
+        "datasets/others/v1",
+        "work",
+        "work/birds/tree",
+        ".staging/tree",
+    ],
+)
+def test_tree_where_this_package_writes_and_removes_is_refused(storage, place):
+    tree = class_tree(Path(storage.url, place))
+    before = files_below(Path(storage.url))
+    with pytest.raises(ConfigError, match=r"the tree .* is where this package writes and removes"):
+        register(storage, tree, "v1")
+    assert files_below(Path(storage.url)) == before
+
+
+@pytest.mark.parametrize("linked", ["datasets/birds", "datasets/birds/v1", "work"])
+def test_tree_that_a_link_brings_there_is_refused(storage, tree, linked):
+    link = Path(storage.url, linked)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tree)
+    before = files_below(tree)
+    with pytest.raises(ConfigError, match="this package writes"):
+        register(storage, tree, "v1")
+    assert files_below(tree) == before
+
+
+@pytest.mark.parametrize("place", ["birds", "archives/birds", "datasets-of-mine/birds/v1"])
+def test_tree_elsewhere_in_the_data_folder_is_adopted(storage, place):
+    tree = class_tree(Path(storage.url, place))
+    before = files_below(tree)
+    version, entry = register(storage, tree)
+    assert register(storage, tree) == (version, entry)
+    assert files_below(tree) == before

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.moto_server import MotoServer
 from tests.unit.datastore.helpers import NAME, URI, Site, class_tree
 
+from imagenet_etl import pruning
 from imagenet_etl.cli_datastore import add_datastore
+from imagenet_etl.datastore import removal
 from imagenet_etl.datastore.where import split_name
 from imagenet_etl.errors import ConfigError, StorageError
+from imagenet_etl.pruning import prune_versions
 
 
 def command(*argv: str) -> None:
@@ -135,3 +139,58 @@ def test_json_has_everything(site, capsys):
 def test_nothing_registered_lists_nothing(site, capsys):
     command("datasets", "--data-dir", site.storage.url, "--s3-uri", "s3://backups/empty")
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def pruned_elsewhere(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """``old``, of which this machine has no folder, about to be pruned by another machine."""
+    site.in_bucket("old", at=1)
+    site.storage.delete(f"datasets/{NAME}/old")
+    other = Site(tmp_path / "other", site.moto, URI)
+    other.in_bucket("new", at=2)
+    yield other
+    other.storage.close_staging()
+
+
+def test_backup_that_another_machine_removes_is_not_handed_out(
+    site, where, pruned_elsewhere, monkeypatch, capsys
+):
+    both = ("--data-dir", site.storage.url, "--s3-uri", URI)
+    assert where(f"{NAME}@old", *both) == f"{URI}/{NAME}/old\n"
+    seen = []
+
+    def removing(*args):
+        with pytest.raises(StorageError, match="old is being removed"):
+            where(f"{NAME}@old", *both)
+        command("datasets", *both)
+        seen.append(capsys.readouterr().out)
+        return removal.remove_backup(*args)
+
+    monkeypatch.setattr(pruning, "remove_backup", removing)
+    assert prune_versions(pruned_elsewhere.store, 1, really=True).versions == ("old",)
+    assert "old (being removed)" in seen[0]
+    assert f"{URI}/{NAME}/old" not in seen[0]
+
+
+def test_backup_that_is_gone_from_the_bucket_is_not_handed_out(
+    site, where, pruned_elsewhere, capsys
+):
+    both = ("--data-dir", site.storage.url, "--s3-uri", URI)
+    prune_versions(pruned_elsewhere.store, 1, really=True)
+    with pytest.raises(StorageError, match="old does not exist on this machine"):
+        where(f"{NAME}@old", *both)
+    command("datasets", *both)
+    assert f"{URI}/{NAME}/old" not in capsys.readouterr().out
+    site.enter("old", at=1, other_s3_uris=["s3://second/y/old"])
+    assert where(f"{NAME}@old", *both) == "s3://second/y/old\n", "nobody has asked that bucket"
+
+
+def test_folder_that_is_here_is_handed_out_while_its_backup_is_removed(
+    site, where, pruned_elsewhere, monkeypatch
+):
+    site.on_disk("old", at=1)
+    monkeypatch.setattr(pruning, "remove_backup", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prune_versions(pruned_elsewhere.store, 1, really=True)
+    both = ("--data-dir", site.storage.url, "--s3-uri", URI)
+    assert where(f"{NAME}@old", *both) == f"{site.storage.url}/datasets/{NAME}/old\n"

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from tests.unit.preflight.rooms import MakeBuild, Room
 
 from imagenet_etl.preflight.report import preflight_lines
@@ -46,3 +47,35 @@ def test_a_folder_of_class_tars_is_measured_by_its_largest(
     sources = {TAR: str(folder)}
     lines = preflight_lines(make_build("imagenet_fall11", expect="any", sources=sources))
     assert lines[-1].startswith("reading alone: ")
+
+
+@pytest.mark.parametrize("keep", ["always", "never"])
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("https://mirror.example.org/fall11_whole.tar", "about 2,620 GB"),
+        ("data/own/fall11_whole.tar", "about 80 GB"),
+        ("elsewhere/fall11_whole.tar", "about 40 GB"),
+    ],
+)
+def test_first_snapshot_counts_archives_that_lie_on_its_volume(
+    make_build: MakeBuild, room: Room, tmp_path: Path, place: str, told: str, keep: str
+) -> None:
+    """Whether they are kept or not: they are let go when the snapshot is there."""
+    if "://" not in place:
+        tar = tmp_path / place
+        tar.parent.mkdir(parents=True)
+        with tar.open("wb") as file:
+            file.truncate(40 * 10**9)
+        place = str(tar)
+    lines = preflight_lines(
+        make_build(
+            "imagenet_fall11",
+            sources={TAR: place},
+            ebs_volume_id="vol-01234567",
+            keep_archives=keep,
+            expect="published" if "://" in place else "any",
+        )
+    )
+    (line,) = [line for line in lines if line.startswith("leaves EBS snapshot")]
+    assert told in line
