@@ -5,7 +5,7 @@ Each ends with a complete backup, or with none that looks complete.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from imagenet_etl.aws.s3_bucket import Bucket
 from imagenet_etl.aws.s3_unfinished import unfinished
 from imagenet_etl.aws.s3_upload import MIB, Sending
 from imagenet_etl.build import Build
+from imagenet_etl.datastore.store import datastore_of
 from imagenet_etl.errors import (
     AccessDenied,
     BackupConflict,
@@ -33,6 +34,8 @@ from imagenet_etl.errors import (
 )
 from imagenet_etl.files import hash_file
 from imagenet_etl.pipeline import receipts_up_to, run_stage
+from imagenet_etl.pruning import prune_versions
+from imagenet_etl.publishing import publish_version
 from imagenet_etl.receipts import Output
 from imagenet_etl.stage import Place
 
@@ -295,3 +298,63 @@ def test_same_object_that_appears_meanwhile_is_taken_for_ours(
     proxy.rewrite("ListObjectsV2", lambda body: body.replace(b"classes.tsv", b"hidden.tsv"))
     run_stage(build, "back_up_to_s3")
     assert keys(proxy) == {key.replace("classes.tsv", "hidden.tsv") for key in before}
+
+
+def while_the_manifest_is_sent(build: Build, server: MotoServer, do: Callable[[], object]) -> Build:
+    """Return a build beside whose first request for its manifest something is done."""
+    client, todo = server.client("s3"), [do]
+
+    def first(request: Any, **_: object) -> None:
+        if request.url.endswith(MANIFEST) and todo:
+            todo.pop()()
+
+    client.meta.events.register("before-send.s3.PutObject", first)
+    return replace(build, aws=lambda _: client)
+
+
+def lost_in_the_bucket(build: Build, server: MotoServer) -> None:
+    """Forget the backup here, and let the bucket have lost its manifest."""
+    for name in ("back_up_to_s3", "s3_ledger"):
+        build.storage.delete(f"{build.work}/{name}")
+    server.client("s3").delete_object(Bucket="backups", Key=MANIFEST)
+
+
+def test_prune_while_the_manifest_is_under_way_fails_the_backup_and_the_next_sends_all(
+    large: Build, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    build = through(large, proxy)
+    run_stage(build, "back_up_to_s3")
+    publish_version(build)
+    (tmp_path / "other").mkdir()
+    other = build_of(tmp_path / "other", tiny_zip(tmp_path / "other"), version="v2")
+    run_stages(other)
+    other = through(other, proxy)
+    run_stage(other, "back_up_to_s3")
+    publish_version(other)
+    before = {key for key in keys(proxy) if key.startswith(PREFIX)}
+    lost_in_the_bucket(build, proxy)
+
+    def prune() -> None:
+        prune_versions(datastore_of(other), 1, really=True)
+
+    with pytest.raises(CloudUnavailable, match="v1 was removed meanwhile"):
+        run_stage(while_the_manifest_is_sent(build, proxy, prune), "back_up_to_s3")
+    run_stage(build, "back_up_to_s3")
+    assert {key for key in keys(proxy) if key.startswith(PREFIX)} == before
+
+
+def test_objects_of_an_uncatalogued_version_that_vanish_beside_its_manifest_fail_the_backup(
+    build: Build, proxy: FaultProxy
+) -> None:
+    run_stage(build, "back_up_to_s3")
+    before = keys(proxy)
+    lost_in_the_bucket(build, proxy)
+
+    def remove() -> None:
+        for key in keys(proxy):
+            proxy.client("s3").delete_object(Bucket="backups", Key=key)
+
+    with pytest.raises(CloudUnavailable, match="has lost objects while its manifest was written"):
+        run_stage(while_the_manifest_is_sent(build, proxy, remove), "back_up_to_s3")
+    run_stage(build, "back_up_to_s3")
+    assert keys(proxy) == before

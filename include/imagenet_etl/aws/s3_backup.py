@@ -21,9 +21,9 @@ from imagenet_etl.aws.s3_catalog import check_not_removing
 from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.aws.s3_plan import INDEX, INDEXED, SAME, SEEN, BackupPlan, ledger_of, plan_backup
 from imagenet_etl.aws.s3_send import Sender, Sent
-from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_upload import Sending
 from imagenet_etl.aws.s3_watch import watched
+from imagenet_etl.aws.s3_whole import all_there
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
 from imagenet_etl.errors import CloudUnavailable, NothingToDo
@@ -169,13 +169,7 @@ def backup_is_whole(build: Build, receipt: Receipt) -> bool:
     version = uri.removeprefix(where.uri(""))
     for group, count in receipt.facts["noted"].items():
         prefix = f"{version}/" if group == "version" else where.archives
-        there = LinedUp(bucket.listing(prefix))
-        left = count
-        for key, row in ledger_of(build, uri, group):
-            if there.get(key) != (row.size, row.etag):
-                return False
-            left -= 1
-        if left:
+        if not all_there(bucket, prefix, ledger_of(build, uri, group), count):
             return False
     return True
 

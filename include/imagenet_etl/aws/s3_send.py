@@ -17,6 +17,7 @@ from imagenet_etl.aws.s3_plan import INDEX, BackupPlan, GroupPlan, batches, in_p
 from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_unfinished import Noted, abort_abandoned
 from imagenet_etl.aws.s3_upload import Bodies, Sending, put_file
+from imagenet_etl.aws.s3_whole import check_vouched
 from imagenet_etl.build import Build
 from imagenet_etl.download.slices import Slice
 from imagenet_etl.errors import (
@@ -62,7 +63,8 @@ class Sender:
         bucket: Where to.
         plan: What to send.
         sending: How.
-        check_wanted: Called before a version's commit mark; raises if the version is being removed.
+        check_wanted: Called before a version's commit mark and after it; raises if the version is
+            being removed.
 
     Attributes:
         sent: What became of it.
@@ -133,9 +135,12 @@ class Sender:
                 work.ledger.add(list(rows.items()))
         if work.lacks_mark and work.group.mark is not None:
             self._build.check_owner()
-            if work.group.name == "version":
+            is_version = work.group.name == "version"
+            if is_version:
                 self._check_wanted()
             self._send_batch([work.group.mark], work.group.prefix, {})
+            if is_version:
+                check_vouched(self._bucket, work, self._check_wanted)
 
     def _send_batch(self, files: list[LocalFile], prefix: str, rows: dict[str, Seen]) -> None:
         """Send some files; what S3 was seen to have is added to ``rows``.
