@@ -50,10 +50,11 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
     for line in left_behind(announced.entry["bytes"], build.settings, archive_bytes):
         log.info("publish: %s", line)
     keep = build.settings.keep_archives
-    if keep == "never" or (keep == "after_backup" and copies.backup is not None):
+    why = _not_backed_up(build, copies) if keep == "after_backup" else ""
+    if why:
+        log.info("publish: archives are kept, since %s", why)
+    elif keep != "always":
         _let_go(build)
-    elif keep == "after_backup":
-        log.info("publish: archives are kept, since the version is not backed up")
     return announced
 
 
@@ -76,6 +77,19 @@ def prune_old_versions(build: Build) -> PruneReport:
         really=settings.prune,
         spare=verified.facts["version"] if verified is not None else "",
     )
+
+
+def _not_backed_up(build: Build, copies: Copies) -> str:
+    """Return why the archives count as not backed up; nothing when they are.
+
+    A receipt of a backup tells nothing of them unless they were asked for.
+    """
+    if "archives" not in build.settings.back_up:
+        return (
+            "the backup is not of them; back them up as well "
+            "(--back-up dataset --back-up archives), or let them go without (--keep-archives never)"
+        )
+    return "" if copies.backup is not None else "they are not backed up"
 
 
 def _let_go(build: Build) -> None:
