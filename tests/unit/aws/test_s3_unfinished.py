@@ -41,7 +41,7 @@ def later() -> float:
     return time.time() + IDLE_S + 60
 
 
-def test_upload_without_a_new_part_for_an_hour_is_aborted(bucket: Bucket, noted: Noted) -> None:
+def test_upload_without_a_new_part_for_a_day_is_aborted(bucket: Bucket, noted: Noted) -> None:
     begin(bucket)
     assert swept(bucket, noted, later) == 1
     assert list(unfinished(bucket, "")) == []
@@ -50,6 +50,14 @@ def test_upload_without_a_new_part_for_an_hour_is_aborted(bucket: Bucket, noted:
 def test_fresh_upload_of_another_machine_is_left_alone(bucket: Bucket, noted: Noted) -> None:
     begin(bucket)
     assert swept(bucket, noted, time.time) == 0
+    assert len(list(unfinished(bucket, ""))) == 1
+
+
+def test_upload_that_is_silent_for_as_long_as_a_resume_reads_is_left_alone(
+    bucket: Bucket, noted: Noted
+) -> None:
+    begin(bucket)
+    assert swept(bucket, noted, lambda: time.time() + 12 * 3600) == 0
     assert len(list(unfinished(bucket, ""))) == 1
 
 
