@@ -42,6 +42,7 @@ _BUSY = {
     "503", "SlowDown", "InternalError", "ServiceUnavailable", "RequestLimitExceeded", "Throttling",
     "ThrottlingException", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict",
     "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
+    "BadDigest", "XAmzContentSHA256Mismatch",  # the body was damaged on its way
 }  # fmt: skip
 _NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError,
               FlexibleChecksumError)  # fmt: skip

@@ -23,12 +23,14 @@ from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, Stored
 from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, NO_UPLOAD, TAKEN
 from imagenet_etl.aws.s3_spans import Digests, Span, part_size
 from imagenet_etl.aws.s3_unfinished import Noted, Part, abort, parts_of
-from imagenet_etl.aws.s3_upload import Bodies, Sending, changed
+from imagenet_etl.aws.s3_upload import TRIES, Bodies, Sending, changed
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
 from imagenet_etl.files import digest_of
 
-_TRIES = 3
-_LOST = MISMATCH | {"InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
+_LOST = (MISMATCH - {"XAmzContentSHA256Mismatch"}) | {
+    "InvalidPart", "InvalidPartOrder", "EntityTooSmall"
+}  # fmt: skip
+"""What a completion answers when the parts are not the object; the hash of its own body is not."""
 
 
 class MultipartUpload:
@@ -175,7 +177,7 @@ class MultipartUpload:
 
     def _send(self, upload: str, span: Span) -> str:
         """Send one part, again if it was damaged on its way; return its ETag."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             body = self._bodies.of(self._file.path, span.start, span.size)
             try:
                 passing = MISMATCH | NO_UPLOAD
@@ -199,7 +201,7 @@ class MultipartUpload:
             return etag
         raise CloudUnavailable(
             f"UploadPart on {self._bucket.uri}: part {span.number} of {self._file.key} arrives "
-            f"damaged, {_TRIES} times",
+            f"damaged, {TRIES} times",
             remedy="Run again; a file that was changed meanwhile is found then",
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
 
@@ -15,7 +16,7 @@ from imagenet_etl.aws.s3_unfinished import Noted
 from imagenet_etl.aws.s3_upload import MIB, Bodies, Sending, put_file
 from imagenet_etl.aws.s3_watch import watched
 from imagenet_etl.config import BOUNDS
-from imagenet_etl.errors import BackupConflict, DatasetDamaged, KeyExists
+from imagenet_etl.errors import BackupConflict, CloudUnavailable, DatasetDamaged, KeyExists
 from imagenet_etl.files import hash_file
 from imagenet_etl.storage import LocalStorage
 
@@ -69,6 +70,42 @@ def test_file_of_another_size_is_not_sent(bucket: Bucket, tmp_path: Path) -> Non
     with pytest.raises(DatasetDamaged, match="not what it was"):
         put_file(bucket, file, Sending(), Bodies(0))
     assert bucket.head("file") is None
+
+
+@pytest.fixture
+def proxy(moto: MotoServer) -> Iterator[FaultProxy]:
+    moto.bucket("backups")
+    with fault_proxy(moto.url) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch"])
+def test_body_that_was_damaged_on_its_way_is_sent_again(
+    proxy: FaultProxy, tmp_path: Path, code: str
+) -> None:
+    proxy.answer("PutObject", status=400, code=code, times=2)
+    bucket = Bucket(proxy.client("s3"), "backups")
+    put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+    assert body(bucket) == b"content"
+
+
+def test_intact_file_that_always_arrives_damaged_is_transient(
+    proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.answer("PutObject", status=400, code="BadDigest", times=99)
+    bucket = Bucket(proxy.client("s3"), "backups")
+    with pytest.raises(CloudUnavailable, match="arrives damaged, 3 times"):
+        put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+    assert proxy.calls == ["PutObject"] * 3
+
+
+def test_file_that_is_damaged_is_told_after_one_try(proxy: FaultProxy, tmp_path: Path) -> None:
+    file = local(tmp_path, b"content")
+    file.path.write_bytes(b"CONTENT")
+    proxy.answer("PutObject", status=400, code="BadDigest", times=99)
+    with pytest.raises(DatasetDamaged, match="not what it was"):
+        put_file(Bucket(proxy.client("s3"), "backups"), file, Sending(), Bodies(0))
+    assert proxy.calls == ["PutObject"]
 
 
 def test_object_without_a_stored_digest_is_known_by_that_of_s3(
