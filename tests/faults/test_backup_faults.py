@@ -31,6 +31,7 @@ from imagenet_etl.errors import (
     ClockSkewed,
     CloudNotFound,
     CloudUnavailable,
+    StillPending,
 )
 from imagenet_etl.files import hash_file
 from imagenet_etl.pipeline import receipts_up_to, run_stage
@@ -95,6 +96,25 @@ def test_burst_of_server_errors_is_waited_out_and_counted(
     receipt = run_stage(build, "back_up_to_s3").receipt
     assert receipt.facts["report"]["retries"] == 5
     assert MANIFEST in keys(proxy)
+
+
+def test_receipt_counts_what_every_slice_has_retried_aborted_and_marked(
+    build: Build, proxy: FaultProxy
+) -> None:
+    abandoned = {"Bucket": "backups", "Key": f"{PREFIX}gone.bin"}
+    proxy.client("s3").create_multipart_upload(**abandoned)  # by moto's clock in 2010
+    proxy.answer("PutObject", status=503, code="SlowDown", times=2)
+    chosen = replace(build.settings, s3_connections=1, back_up=("archives", "dataset"))
+    sliced, goes = replace(build, settings=chosen, slice_s=0.0), 0
+    while True:
+        try:
+            report = run_stage(sliced, "back_up_to_s3").receipt.facts["report"]
+            break
+        except StillPending:
+            goes += 1
+    assert goes > 2
+    assert (report["retries"], report["aborted_uploads"]) == (2, 1)
+    assert report["sent_marks"] == ["tiny-imagenet-200.zip"]
 
 
 def test_endless_burst_is_transient_and_the_next_run_goes_on(

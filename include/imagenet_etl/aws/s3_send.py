@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from imagenet_etl import leases
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, encryption_options
@@ -46,6 +46,8 @@ class Sent:
             try, whose reply was lost.
         resumed_parts: Parts that were there.
         aborted_uploads: Uploads that nobody went on with.
+        marks: The archives whose mark was written.
+        retries: Requests that were sent again.
     """
 
     files: int = 0
@@ -53,6 +55,8 @@ class Sent:
     taken: int = 0
     resumed_parts: int = 0
     aborted_uploads: int = 0
+    marks: list[str] = field(default_factory=list)
+    retries: int = 0
 
 
 class Sender:
@@ -124,6 +128,7 @@ class Sender:
         for mark in self._plan.marks:
             self._build.check_owner()
             write_mark(self._bucket.client, self._plan.contents.place, mark, options)
+            self.sent.marks = [*self.sent.marks, mark.name]
 
     def _send_group(self, work: GroupPlan) -> None:
         """Send the files of a group batch by batch, and the commit mark when all are there."""
@@ -230,7 +235,7 @@ class Sender:
             return any(file.key == key for file in self._plan.send())
 
         prefix = f"{self._plan.contents.place.root}/"
-        self.sent.aborted_uploads = abort_abandoned(self._bucket, prefix, self._noted, wanted)
+        self.sent.aborted_uploads += abort_abandoned(self._bucket, prefix, self._noted, wanted)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
