@@ -137,8 +137,8 @@ def _place() -> dict[str, Param]:
             KEEP_ARCHIVES,
             "Keep fetched archives",
             "Or delete them once the version is verified and they are backed up (**after_backup**, "
-            "with **archives** among what is backed up), or verified (**never**). What was given by "
-            "path is never touched.",
+            "with **archives** among what is backed up), or verified (**never**). What was given "
+            "by path is never touched.",
         ),
     }
 
