@@ -18,6 +18,7 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as AwsConnectionError,
 )
+from urllib3.exceptions import HTTPError as TransportError
 
 from imagenet_etl.errors import (
     AccessDenied,
@@ -44,8 +45,9 @@ _BUSY = {
     "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
     "BadDigest", "XAmzContentSHA256Mismatch",  # the body was damaged on its way
 }  # fmt: skip
+# botocore lets urllib3's own errors through while a body is read, such as that of a TLS record.
 _NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError,
-              FlexibleChecksumError)  # fmt: skip
+              FlexibleChecksumError, TransportError)  # fmt: skip
 _TOO_MANY, _SERVER_ERROR = 429, 500
 
 

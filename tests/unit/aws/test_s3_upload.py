@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
+from tests.support.certificates import loopback_certificate
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
@@ -232,6 +233,21 @@ def test_body_is_signed_over_plain_http(action: str, request_: dict[str, Any], h
     content = hashlib.sha256(bytes(2 * MIB)).hexdigest()
     assert (headers["x-amz-content-sha256"], read) == (content, 2 * MIB)
     assert header in headers["authorization"]
+
+
+def test_bodies_that_are_not_signed_arrive_over_https(moto: MotoServer, tmp_path: Path) -> None:
+    moto.bucket("backups")
+    with fault_proxy(moto.url, loopback_certificate(tmp_path)) as proxy:
+        bucket = Bucket(proxy.client("s3"), "backups")
+        small = local(tmp_path, b"content")
+        with watched(bucket.client):
+            put_file(bucket, small, Sending(), Bodies(0))
+            assert body(bucket) == b"content"
+            large = local(tmp_path, bytes(range(256)) * (11 << 12), "large")
+            noted = Noted(LocalStorage(tmp_path / "data"), "work")
+            sending = Sending(connections=2, part_bytes=5 * MIB)
+            MultipartUpload(bucket, large, sending, Bodies(0), noted).run()
+        assert body(bucket, "large") == large.path.read_bytes()
 
 
 @pytest.fixture
