@@ -194,6 +194,24 @@ def test_expired_token_keeps_the_parts_and_the_next_run_resumes(
     assert {f"{PREFIX}large.bin", MANIFEST} <= keys(proxy)
 
 
+@pytest.mark.parametrize(("status", "code", "why", "resumed"), [
+    (412, "PreconditionFailed", "was taken, and is free again", 4),
+    (404, "NoSuchUpload", "is gone or met another writer", 0),
+    (409, "ConditionalRequestConflict", "is gone or met another writer", 0),
+])  # fmt: skip
+def test_refused_completion_says_why_there_is_no_object_and_the_next_run_sends_it(
+    large: Build, proxy: FaultProxy, status: int, code: str, why: str, resumed: int
+) -> None:
+    proxy.answer("CompleteMultipartUpload", status=status, code=code)
+    build = through(large, proxy)
+    with pytest.raises(CloudUnavailable, match=rf"large\.bin {why}.*{code}"):
+        back_up_to_s3(in_parts(build), IN_PARTS)
+    assert not {f"{PREFIX}large.bin", MANIFEST} & keys(proxy)
+    result = back_up_to_s3(in_parts(build), IN_PARTS)
+    assert result.facts["report"]["resumed_parts"] == resumed
+    assert {f"{PREFIX}large.bin", MANIFEST} <= keys(proxy)
+
+
 def test_conflict_with_another_writer_is_waited_out(build: Build, proxy: FaultProxy) -> None:
     proxy.answer("PutObject", status=409, code="ConditionalRequestConflict", times=2)
     run_stage(build, "back_up_to_s3")

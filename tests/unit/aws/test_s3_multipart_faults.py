@@ -151,7 +151,7 @@ def test_conflict_at_the_completion_gives_the_upload_up(
     proxy: FaultProxy, file: LocalFile, noted: Noted
 ) -> None:
     proxy.answer("CompleteMultipartUpload", status=409, code="ConditionalRequestConflict")
-    with pytest.raises(KeyExists):
+    with pytest.raises(CloudUnavailable, match="met another writer"):
         uploading(proxy, file, noted).run()
     assert left(proxy) == []
     assert noted.get("s3://backups/large") == ""
