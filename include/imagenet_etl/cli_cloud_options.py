@@ -26,7 +26,7 @@ def _add_backup(group: argparse._ArgumentGroup) -> None:
         "--back-up",
         action="append",
         choices=BACKUPS,
-        help="what to back up; may be given several times (default: dataset)",
+        help="what to back up; may be given several times (default: dataset, without archives)",
     )
     add(
         "--no-from-backup",

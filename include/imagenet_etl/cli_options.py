@@ -70,7 +70,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         choices=KEEP_ARCHIVES,
         default="always",
         help="when archives that were fetched are deleted: once the version is verified (never "
-        "kept), once it is backed up, or not (default: %(default)s)",
+        "kept), once they are backed up too (see --back-up), or not (default: %(default)s)",
     )
     add("--version", default="", metavar="NAME", help="name of the version (default: a digest)")
     add(

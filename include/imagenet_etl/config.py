@@ -98,8 +98,8 @@ class Settings:
         connections: Ranges of one archive that are fetched at once, where the server allows it.
         allow_loose_files: Whether a format may write more loose files than ``MAX_LOOSE_FILES``.
         hardlink: Whether loose files that equal those of an unpacked source become links to them.
-        keep_archives: What becomes of fetched archives: kept ``always``, ``after_backup`` deleted,
-            or ``never`` kept once the version is verified.
+        keep_archives: What becomes of fetched archives: kept ``always``, ``after_backup`` of them
+            deleted, or ``never`` kept once the version is verified.
         s3_uri: Where to back up, and where archives are looked for first; empty for nowhere.
         back_up: What is backed up, of ``BACKUPS``.
         from_backup: Whether archives that the backup holds are fetched from there.

@@ -33,6 +33,7 @@
     │       ├── AccessDenied
     │       ├── CloudNotFound
     │       ├── ClockSkewed
+    │       ├── ObjectArchived        an object is to be restored from an archive class first
     │       ├── BackupConflict
     │       ├── BackupIncomplete      the commit mark is missing, or names what is not there
     │       ├── SnapshotFailed
@@ -236,6 +237,10 @@ class CloudNotFound(CloudError):
 
 class ClockSkewed(CloudError):
     """This machine's clock is too far off for AWS to accept its signatures."""
+
+
+class ObjectArchived(CloudError):
+    """An object lies in an archive class, from which it must be restored before it can be read."""
 
 
 class BackupConflict(CloudError):

@@ -50,10 +50,11 @@ def publish_version(build: Build, *, announce: bool = False) -> Announcement:
     announced = publish(build, done["verify"], copies, announce=announce)
     _tell_costs(build, announced.entry["bytes"], done["download"])
     keep = build.settings.keep_archives
-    if keep == "never" or (keep == "after_backup" and copies.backup is not None):
+    why = _not_backed_up(build, copies) if keep == "after_backup" else ""
+    if why:
+        log.info("publish: archives are kept, since %s", why)
+    elif keep != "always":
         _let_go(build)
-    elif keep == "after_backup":
-        log.info("publish: archives are kept, since the version is not backed up")
     return announced
 
 
@@ -84,6 +85,19 @@ def _tell_costs(build: Build, size: int, downloaded: Receipt) -> None:
         on_volume = archives_found(build, downloaded)
     for line in left_behind(size, build.settings, archive_bytes, on_volume):
         log.info("publish: %s", line)
+
+
+def _not_backed_up(build: Build, copies: Copies) -> str:
+    """Return why the archives count as not backed up; nothing when they are.
+
+    A receipt of a backup tells nothing of them unless they were asked for.
+    """
+    if "archives" not in build.settings.back_up:
+        return (
+            "the backup is not of them; back them up as well "
+            "(--back-up dataset --back-up archives), or let them go without (--keep-archives never)"
+        )
+    return "" if copies.backup is not None else "they are not backed up"
 
 
 def _let_go(build: Build) -> None:

@@ -136,8 +136,9 @@ def _place() -> dict[str, Param]:
             "Place",
             KEEP_ARCHIVES,
             "Keep fetched archives",
-            "Or delete them once the version is verified and backed up (**after_backup**), or "
-            "verified (**never**). What was given by path is never touched.",
+            "Or delete them once the version is verified and they are backed up (**after_backup**, "
+            "with **archives** among what is backed up), or verified (**never**). What was given "
+            "by path is never touched.",
         ),
     }
 

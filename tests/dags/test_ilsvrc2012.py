@@ -188,11 +188,14 @@ def test_one_download_that_fails_leaves_the_others_done(ilsvrc: Site, archives: 
 def test_archives_are_let_go_only_when_that_is_asked_for(ilsvrc: Site) -> None:
     ilsvrc.run(keep_archives="after_backup", s3_uri="none")
     assert len(_fetched(ilsvrc)) == 3
-    run = ilsvrc.run(keep_archives="after_backup")
+    ilsvrc.run(keep_archives="after_backup")
+    assert len(_fetched(ilsvrc)) == 3, "the backup is not of them"
+    asked = {"keep_archives": "after_backup", "back_up": ["dataset", "archives"]}
+    run = ilsvrc.run(**asked)
     assert run.done() == {"back_up_to_s3"}
     assert _fetched(ilsvrc) == []
     events = len(asset_events())
-    run = ilsvrc.run(keep_archives="after_backup")
+    run = ilsvrc.run(**asked)
     assert (run.state, run.states()) == ("success", {"skipped"}), "a rerun has nothing to do"
     assert len(asset_events()) == events
 

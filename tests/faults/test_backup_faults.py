@@ -5,7 +5,7 @@ Each ends with a complete backup, or with none that looks complete.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,19 @@ from imagenet_etl.aws.s3_bucket import Bucket
 from imagenet_etl.aws.s3_unfinished import unfinished
 from imagenet_etl.aws.s3_upload import MIB, Sending
 from imagenet_etl.build import Build
+from imagenet_etl.datastore.store import datastore_of
 from imagenet_etl.errors import (
     AccessDenied,
     BackupConflict,
     ClockSkewed,
     CloudNotFound,
     CloudUnavailable,
+    StillPending,
 )
 from imagenet_etl.files import hash_file
 from imagenet_etl.pipeline import receipts_up_to, run_stage
+from imagenet_etl.pruning import prune_versions
+from imagenet_etl.publishing import publish_version
 from imagenet_etl.receipts import Output
 from imagenet_etl.stage import Place
 
@@ -92,6 +96,25 @@ def test_burst_of_server_errors_is_waited_out_and_counted(
     receipt = run_stage(build, "back_up_to_s3").receipt
     assert receipt.facts["report"]["retries"] == 5
     assert MANIFEST in keys(proxy)
+
+
+def test_receipt_counts_what_every_slice_has_retried_aborted_and_marked(
+    build: Build, proxy: FaultProxy
+) -> None:
+    abandoned = {"Bucket": "backups", "Key": f"{PREFIX}gone.bin"}
+    proxy.client("s3").create_multipart_upload(**abandoned)  # by moto's clock in 2010
+    proxy.answer("PutObject", status=503, code="SlowDown", times=2)
+    chosen = replace(build.settings, s3_connections=1, back_up=("archives", "dataset"))
+    sliced, goes = replace(build, settings=chosen, slice_s=0.0), 0
+    while True:
+        try:
+            report = run_stage(sliced, "back_up_to_s3").receipt.facts["report"]
+            break
+        except StillPending:
+            goes += 1
+    assert goes > 2
+    assert (report["retries"], report["aborted_uploads"]) == (2, 1)
+    assert report["sent_marks"] == ["tiny-imagenet-200.zip"]
 
 
 def test_endless_burst_is_transient_and_the_next_run_goes_on(
@@ -168,6 +191,24 @@ def test_expired_token_keeps_the_parts_and_the_next_run_resumes(
     proxy.heal()
     result = back_up_to_s3(in_parts(build), IN_PARTS)
     assert result.facts["report"]["resumed_parts"] >= 1
+    assert {f"{PREFIX}large.bin", MANIFEST} <= keys(proxy)
+
+
+@pytest.mark.parametrize(("status", "code", "why", "resumed"), [
+    (412, "PreconditionFailed", "was taken, and is free again", 4),
+    (404, "NoSuchUpload", "is gone or met another writer", 0),
+    (409, "ConditionalRequestConflict", "is gone or met another writer", 0),
+])  # fmt: skip
+def test_refused_completion_says_why_there_is_no_object_and_the_next_run_sends_it(
+    large: Build, proxy: FaultProxy, status: int, code: str, why: str, resumed: int
+) -> None:
+    proxy.answer("CompleteMultipartUpload", status=status, code=code)
+    build = through(large, proxy)
+    with pytest.raises(CloudUnavailable, match=rf"large\.bin {why}.*{code}"):
+        back_up_to_s3(in_parts(build), IN_PARTS)
+    assert not {f"{PREFIX}large.bin", MANIFEST} & keys(proxy)
+    result = back_up_to_s3(in_parts(build), IN_PARTS)
+    assert result.facts["report"]["resumed_parts"] == resumed
     assert {f"{PREFIX}large.bin", MANIFEST} <= keys(proxy)
 
 
@@ -295,3 +336,63 @@ def test_same_object_that_appears_meanwhile_is_taken_for_ours(
     proxy.rewrite("ListObjectsV2", lambda body: body.replace(b"classes.tsv", b"hidden.tsv"))
     run_stage(build, "back_up_to_s3")
     assert keys(proxy) == {key.replace("classes.tsv", "hidden.tsv") for key in before}
+
+
+def while_the_manifest_is_sent(build: Build, server: MotoServer, do: Callable[[], object]) -> Build:
+    """Return a build beside whose first request for its manifest something is done."""
+    client, todo = server.client("s3"), [do]
+
+    def first(request: Any, **_: object) -> None:
+        if request.url.endswith(MANIFEST) and todo:
+            todo.pop()()
+
+    client.meta.events.register("before-send.s3.PutObject", first)
+    return replace(build, aws=lambda _: client)
+
+
+def lost_in_the_bucket(build: Build, server: MotoServer) -> None:
+    """Forget the backup here, and let the bucket have lost its manifest."""
+    for name in ("back_up_to_s3", "s3_ledger"):
+        build.storage.delete(f"{build.work}/{name}")
+    server.client("s3").delete_object(Bucket="backups", Key=MANIFEST)
+
+
+def test_prune_while_the_manifest_is_under_way_fails_the_backup_and_the_next_sends_all(
+    large: Build, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    build = through(large, proxy)
+    run_stage(build, "back_up_to_s3")
+    publish_version(build)
+    (tmp_path / "other").mkdir()
+    other = build_of(tmp_path / "other", tiny_zip(tmp_path / "other"), version="v2")
+    run_stages(other)
+    other = through(other, proxy)
+    run_stage(other, "back_up_to_s3")
+    publish_version(other)
+    before = {key for key in keys(proxy) if key.startswith(PREFIX)}
+    lost_in_the_bucket(build, proxy)
+
+    def prune() -> None:
+        prune_versions(datastore_of(other), 1, really=True)
+
+    with pytest.raises(CloudUnavailable, match="v1 was removed meanwhile"):
+        run_stage(while_the_manifest_is_sent(build, proxy, prune), "back_up_to_s3")
+    run_stage(build, "back_up_to_s3")
+    assert {key for key in keys(proxy) if key.startswith(PREFIX)} == before
+
+
+def test_objects_of_an_uncatalogued_version_that_vanish_beside_its_manifest_fail_the_backup(
+    build: Build, proxy: FaultProxy
+) -> None:
+    run_stage(build, "back_up_to_s3")
+    before = keys(proxy)
+    lost_in_the_bucket(build, proxy)
+
+    def remove() -> None:
+        for key in keys(proxy):
+            proxy.client("s3").delete_object(Bucket="backups", Key=key)
+
+    with pytest.raises(CloudUnavailable, match="has lost objects while its manifest was written"):
+        run_stage(while_the_manifest_is_sent(build, proxy, remove), "back_up_to_s3")
+    run_stage(build, "back_up_to_s3")
+    assert keys(proxy) == before

@@ -12,6 +12,7 @@ from botocore.exceptions import ResponseStreamingError
 from tests.support.airflow_runs import files_below
 from tests.support.archives import build_of, run_stages, tiny_zip
 from tests.support.builds import tiny_build
+from tests.support.certificates import loopback_certificate
 from tests.support.children import start_python
 from tests.support.downloads import MIB, archive_bytes, quick
 from tests.support.fault_proxy import FaultProxy, fault_proxy
@@ -161,6 +162,18 @@ class Broken:
 def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, client: Any, above: int) -> None:
     broken = restorer(tmp_path, Breaking(client, [MIB + 5, 100, MIB]))
     replace(broken, in_ranges_above=above).restore(FILE, tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("above", [MIB, 8 * MIB])
+def test_a_tls_record_that_is_damaged_in_a_body_is_asked_for_again(
+    tmp_path: Path, client: Any, moto: MotoServer, above: int
+) -> None:
+    with fault_proxy(moto.url, loopback_certificate(tmp_path)) as proxy:
+        proxy.spoil("GetObject", times=2)
+        here = restorer(tmp_path / "here", proxy.client("s3", retries={"max_attempts": 1}))
+        replace(here, in_ranges_above=above).restore(FILE, tmp_path / "got")
+        assert proxy.calls.count("GetObject") >= 3
     assert (tmp_path / "got").read_bytes() == LARGE
 
 

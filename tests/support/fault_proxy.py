@@ -5,17 +5,22 @@ What is not told to fail is handed to the server and back unchanged, so a test s
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.certificates import server_context
 from tests.support.moto_server import MotoServer
 
 FOREVER = 1 << 30
+_BAD_RECORD = b"\x17\x03\x03\x00\x40" + bytes(0x40)
+"""A TLS record of data whose authentication fails."""
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
@@ -29,6 +34,7 @@ class Fault:
     answer: tuple[int, bytes, str] | None = None
     sends: bool = True
     replies: bool = True
+    spoils: bool = False
     change: Callable[[bytes], bytes] = field(default=lambda body: body)
 
     def meets(self, action: str) -> bool:
@@ -71,6 +77,10 @@ class FaultProxy(MotoServer):
     def drop_request(self, action: str, *, times: int = 1, skip: int = 0) -> None:
         """Close the connection; the server never sees the request."""
         self._add(Fault(action, skip, times, sends=False))
+
+    def spoil(self, action: str, *, times: int = 1, skip: int = 0) -> None:
+        """Damage the TLS record behind the first half of the server's body."""
+        self._add(Fault(action, skip, times, spoils=True))
 
     def rewrite(
         self, action: str, change: Callable[[bytes], bytes], *, times: int = FOREVER, skip: int = 0
@@ -126,9 +136,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and not fault.replies:
             self.close_connection = True
             return
-        self._reply(status, kept, fault.change(reply) if fault is not None else reply)
+        spoils = fault is not None and fault.spoils
+        self._reply(status, kept, fault.change(reply) if fault is not None else reply, spoils)
 
-    def _reply(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _reply(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, spoils: bool = False
+    ) -> None:
         self.send_response_only(status)
         length = str(len(body))
         for name, value in headers:
@@ -138,7 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("Content-Length", length)
         self.end_headers()
-        if self.command != "HEAD":
+        if spoils:
+            self.wfile.write(body[: len(body) // 2])
+            os.write(self.connection.fileno(), _BAD_RECORD)
+            self.close_connection = True
+        elif self.command != "HEAD":
             self.wfile.write(body)
 
     def _body(self) -> bytes:
@@ -158,11 +175,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fault_proxy(server: str) -> Iterator[FaultProxy]:
-    """Serve until the block ends, on a port that was free."""
+def fault_proxy(server: str, certificate: Path | None = None) -> Iterator[FaultProxy]:
+    """Serve until the block ends, on a port that was free; over TLS with a certificate."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
         httpd.daemon_threads = True
-        proxy = FaultProxy(f"http://127.0.0.1:{httpd.server_address[1]}", server)
+        scheme = "https" if certificate else "http"
+        proxy = FaultProxy(f"{scheme}://127.0.0.1:{httpd.server_address[1]}", server)
+        if certificate is not None:
+            proxy.trusted = str(certificate)
+            httpd.socket = server_context(certificate).wrap_socket(httpd.socket, server_side=True)
         httpd.RequestHandlerClass = type("Handler", (_Handler,), {"proxy": proxy})
         threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
         try:

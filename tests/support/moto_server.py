@@ -15,10 +15,15 @@ _KEY_ID, _SECRET = "testing", "testing"
 
 
 class MotoServer:
-    """A running server; every client of it sees the same buckets, volumes and snapshots."""
+    """A running server; every client of it sees the same buckets, volumes and snapshots.
+
+    Attributes:
+        trusted: File of the certificate that its clients trust; empty without TLS.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.trusted = ""
 
     def client(self, service: str, region_name: str = REGION, **config: Any) -> Any:
         """Return a boto3 client; ``config`` goes to botocore's ``Config``."""
@@ -31,6 +36,7 @@ class MotoServer:
             region_name=region_name,
             aws_access_key_id=_KEY_ID,
             aws_secret_access_key=_SECRET,
+            verify=self.trusted or None,
             config=Config(s3={"addressing_style": "path"}, **config),
         )
 

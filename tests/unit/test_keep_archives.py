@@ -37,6 +37,13 @@ def fetched(tmp_path: Path, server: FaultServer, keep: str, **settings: object) 
     return tiny_build(tmp_path / "data", **values | settings)
 
 
+def with_backup(tmp_path: Path, server: FaultServer, moto: MotoServer, *back_up: str) -> Build:
+    """Return such a build that lets archives go after a backup of what is named."""
+    moto.bucket("backups")
+    settings = {"s3_uri": "s3://backups/x", "back_up": back_up}
+    return replace(fetched(tmp_path, server, "after_backup", **settings), aws=moto.client)
+
+
 def archive_of(build: Build) -> Path | None:
     """Return the fetched archive, if it is there."""
     root = Path(build.settings.data_dir, "archives")
@@ -82,14 +89,38 @@ def test_nothing_is_let_go_before_the_version_is_verified(
 def test_after_backup_waits_for_the_backup(
     tmp_path: Path, server: FaultServer, moto: MotoServer
 ) -> None:
-    moto.bucket("backups")
-    build = fetched(tmp_path, server, "after_backup", s3_uri="s3://backups/x")
-    build = replace(build, aws=moto.client)
+    build = with_backup(tmp_path, server, moto, "dataset", "archives")
     published(build)
     assert archive_of(build) is not None
     run_stage(build, "back_up_to_s3")
     publish_version(build)
     assert archive_of(build) is None
+
+
+def test_after_backup_keeps_what_was_not_backed_up_and_tells_the_remedy(
+    tmp_path: Path, server: FaultServer, moto: MotoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    build = with_backup(tmp_path, server, moto, "dataset")
+    published(build)
+    run_stage(build, "back_up_to_s3")
+    publish_version(build)
+    assert archive_of(build) is not None
+    assert "--back-up dataset --back-up archives" in caplog.text
+
+
+def test_archives_that_were_let_go_after_their_backup_come_from_there_on_a_fresh_machine(
+    tmp_path: Path, server: FaultServer, moto: MotoServer
+) -> None:
+    build = with_backup(tmp_path, server, moto, "dataset", "archives")
+    published(build)
+    run_stage(build, "back_up_to_s3")
+    publish_version(build)
+    requests = len(server.requests)
+    other = with_backup(tmp_path / "other", server, moto, "dataset", "archives")
+    run_stage(other, "download")
+    assert archive_of(other) is not None
+    assert len(server.requests) == requests
 
 
 def test_a_setting_that_needs_the_images_again_fetches_them_again(

@@ -18,6 +18,7 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as AwsConnectionError,
 )
+from urllib3.exceptions import HTTPError as TransportError
 
 from imagenet_etl.errors import (
     AccessDenied,
@@ -26,13 +27,16 @@ from imagenet_etl.errors import (
     CloudNotFound,
     CloudUnavailable,
     EtlError,
+    ObjectArchived,
 )
 
 _DENIED = {
     "403", "AccessDenied", "UnauthorizedOperation", "InvalidAccessKeyId", "AuthFailure",
-    "SignatureDoesNotMatch", "ExpiredToken", "InvalidClientTokenId", "AccessDeniedException",
+    "SignatureDoesNotMatch", "InvalidClientTokenId", "AccessDeniedException",
     "UnrecognizedClientException",
 }  # fmt: skip
+_STALE = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+_ARCHIVED = "InvalidObjectState"
 _MISSING = {
     "404", "NotFound", "NoSuchBucket", "NoSuchKey", "InvalidVolume.NotFound",
     "InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound", "NotFoundException",
@@ -42,9 +46,11 @@ _BUSY = {
     "503", "SlowDown", "InternalError", "ServiceUnavailable", "RequestLimitExceeded", "Throttling",
     "ThrottlingException", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict",
     "SnapshotCreationPerVolumeRateExceeded", "ConcurrentSnapshotLimitExceeded",
+    "BadDigest", "XAmzContentSHA256Mismatch",  # the body was damaged on its way
 }  # fmt: skip
+# botocore lets urllib3's own errors through while a body is read, such as that of a TLS record.
 _NO_ANSWER = (AwsConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError,
-              FlexibleChecksumError)  # fmt: skip
+              FlexibleChecksumError, TransportError)  # fmt: skip
 _TOO_MANY, _SERVER_ERROR = 429, 500
 
 
@@ -64,7 +70,8 @@ def typed_aws_errors(action: str, thing: str, passing: Collection[str] = ()) -> 
         passing: Error codes that the caller answers itself; their ``ClientError`` passes through.
 
     Raises:
-        AccessDenied, CloudNotFound, ClockSkewed, CloudError: A retry would fail again.
+        AccessDenied, CloudNotFound, ClockSkewed, ObjectArchived, CloudError: A retry would fail
+            again.
         CloudUnavailable: A retry may succeed.
     """
     try:
@@ -96,9 +103,20 @@ def typed_aws_errors(action: str, thing: str, passing: Collection[str] = ()) -> 
 def _typed(code: str, action: str, thing: str, error: ClientError) -> EtlError:
     message = error.response.get("Error", {}).get("Message", "")
     found = f"{code} ({message})" if message else code
-    if code in _DENIED:
+    if code in _DENIED | _STALE:
         return AccessDenied(
-            f"{action} on {thing} was denied", found=found, remedy="Check the role's IAM policy"
+            f"{action} on {thing} was denied",
+            found=found,
+            remedy="Renew the credentials, and run again"
+            if code in _STALE
+            else "Check the role's IAM policy",
+        )
+    if code == _ARCHIVED:
+        return ObjectArchived(
+            f"{action} on {thing} is refused: the object is archived",
+            found=found,
+            remedy="Restore it (aws s3api restore-object) and run again when that is done; let the "
+            "bucket's rules that archive objects leave this prefix out",
         )
     if code in _MISSING:
         if code == "NoSuchBucket":
@@ -117,5 +135,8 @@ def _typed(code: str, action: str, thing: str, error: ClientError) -> EtlError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     # A HEAD has no body, so its error's code is the status.
     busy = code in _BUSY or status == _TOO_MANY or status >= _SERVER_ERROR
-    kind = CloudUnavailable if busy else CloudError
-    return kind(f"{action} on {thing} failed", found=found)
+    what = f"{action} on {thing} failed"
+    if busy:
+        return CloudUnavailable(what, found=found, remedy="Run again later")
+    remedy = f"See what AWS's reference says of this code for {action}, mend it, and run again"
+    return CloudError(what, found=found, remedy=remedy)

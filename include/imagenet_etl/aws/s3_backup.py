@@ -21,9 +21,9 @@ from imagenet_etl.aws.s3_catalog import check_not_removing
 from imagenet_etl.aws.s3_layout import backup_place
 from imagenet_etl.aws.s3_plan import INDEX, INDEXED, SAME, SEEN, BackupPlan, ledger_of, plan_backup
 from imagenet_etl.aws.s3_send import Sender, Sent
-from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_upload import Sending
-from imagenet_etl.aws.s3_watch import watched
+from imagenet_etl.aws.s3_watch import Watch, watched
+from imagenet_etl.aws.s3_whole import all_there
 from imagenet_etl.build import Build
 from imagenet_etl.config import Settings
 from imagenet_etl.errors import CloudUnavailable, NothingToDo
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 BACKUP_SETTINGS = ("s3_uri", "back_up")
 """What decides the result; storage class, key and tags only bear on what has yet to be sent."""
 
-_SENT_SCHEMA = 1
+_SENT_SCHEMA = 2
 
 
 def why_no_backup(settings: Settings) -> str:
@@ -84,24 +84,21 @@ def back_up_to_s3(place: Place, sending: Sending | None = None) -> Result:
         with metered("back_up_to_s3", plan.bytes_to_send, "B") as meter:
             how = sending or sending_of(build.settings, meter.add)
             sender = Sender(build, bucket, plan, how, wanted)
-            with _in_goes(place, sender) as earlier:
+            with _in_goes(place, sender, watch) as earlier:
                 sender.run()
                 marks = _marks(bucket, plan)
-    report = _report(plan, sender.sent, earlier, watch.retries)
+    report = _report(plan, sender.sent, earlier)
     return _result(plan, where.version(name), marks, report)
 
 
 @contextmanager
-def _in_goes(place: Place, sender: Sender) -> Iterator[Sent]:
+def _in_goes(place: Place, sender: Sender, watch: Watch) -> Iterator[Sent]:
     """Let a sender count on from what earlier goes have sent, which is yielded.
 
     A go that ends in any error, short of a kill, notes what it has sent for the next one.
     """
     build, key = place.build, f"{place.base}/sent.json"
-    if build.slice_s is None:
-        yield Sent()
-        return
-    noted = json.loads(build.storage.read(key) or b"{}")
+    noted = json.loads(build.storage.read(key) or b"{}") if build.slice_s is not None else {}
     ours = {"schema_version": _SENT_SCHEMA, "run": build.owner.run}
     is_ours = noted.items() >= ours.items()
     earlier = Sent(**noted["sent"]) if is_ours else Sent()
@@ -109,9 +106,13 @@ def _in_goes(place: Place, sender: Sender) -> Iterator[Sent]:
     try:
         yield earlier
     except BaseException:
-        build.storage.put(key, json.dumps(ours | {"sent": asdict(sender.sent)}).encode())
+        if build.slice_s is not None:
+            sender.sent.retries += watch.retries
+            build.storage.put(key, json.dumps(ours | {"sent": asdict(sender.sent)}).encode())
         raise
-    build.storage.remove(key)
+    sender.sent.retries += watch.retries
+    if build.slice_s is not None:
+        build.storage.remove(key)
 
 
 def _result(
@@ -169,13 +170,7 @@ def backup_is_whole(build: Build, receipt: Receipt) -> bool:
     version = uri.removeprefix(where.uri(""))
     for group, count in receipt.facts["noted"].items():
         prefix = f"{version}/" if group == "version" else where.archives
-        there = LinedUp(bucket.listing(prefix))
-        left = count
-        for key, row in ledger_of(build, uri, group):
-            if there.get(key) != (row.size, row.etag):
-                return False
-            left -= 1
-        if left:
+        if not all_there(bucket, prefix, ledger_of(build, uri, group), count):
             return False
     return True
 
@@ -211,7 +206,7 @@ def _skipped(plan: BackupPlan, sent: Sent, earlier: Sent) -> Counter[str]:
     return +(skipped + Counter({SAME: sent.taken}))
 
 
-def _report(plan: BackupPlan, sent: Sent, earlier: Sent, retries: int) -> dict[str, Any]:
+def _report(plan: BackupPlan, sent: Sent, earlier: Sent) -> dict[str, Any]:
     for name, why in plan.contents.left_out.items():
         log.warning("back_up_to_s3: %s is left out: %s", name, why)
     skipped = _skipped(plan, sent, earlier)
@@ -219,15 +214,15 @@ def _report(plan: BackupPlan, sent: Sent, earlier: Sent, retries: int) -> dict[s
         log.info("back_up_to_s3: %s files skipped: %s", f"{count:,}", why)
     log.info(
         "back_up_to_s3: %s files sent, %s bytes, %s retries",
-        f"{sent.files:,}", f"{sent.bytes:,}", f"{retries:,}",
+        f"{sent.files:,}", f"{sent.bytes:,}", f"{sent.retries:,}",
     )  # fmt: skip
     return {
         "sent_files": sent.files,
         "sent_bytes": sent.bytes,
-        "sent_marks": [mark.name for mark in plan.marks],
+        "sent_marks": sent.marks,
         "skipped": dict(skipped),
         "left_out": plan.contents.left_out,
-        "retries": retries,
+        "retries": sent.retries,
         "resumed_parts": sent.resumed_parts,
         "aborted_uploads": sent.aborted_uploads,
     }

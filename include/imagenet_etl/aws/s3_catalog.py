@@ -119,14 +119,14 @@ def check_not_removing(
 ) -> Entry | None:
     """Refuse to back up a version while prune removes it, perhaps on another machine.
 
-    To be called before anything is listed, and once more right before the commit mark: what was
-    listed in between may have been removed by then.
+    To be called before anything is listed, and again right before the commit mark and right after
+    it: what was listed in between may have been removed by then.
 
     Args:
         client: A boto3 S3 client.
         place: The dataset's part of the backup.
         version: The version.
-        was: What the first call returned, for the second.
+        was: What the first call returned, for the others.
 
     Returns:
         The version's entry in the bucket's catalog; None when it has none.

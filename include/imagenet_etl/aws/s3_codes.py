@@ -12,7 +12,9 @@ TAKEN = frozenset({"412", "PreconditionFailed"})
 """The key has another object than the one asked for, or has one at all."""
 CONFLICT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
 """Another write or removal of the key is under way."""
-MISMATCH = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"})
+MISMATCH = frozenset(
+    {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+)
 """What arrived is not what was sent."""
 NO_UPLOAD = frozenset({"404", "NoSuchUpload"})
 """The multipart upload was completed or aborted."""

@@ -23,12 +23,14 @@ from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, Stored
 from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, NO_UPLOAD, TAKEN
 from imagenet_etl.aws.s3_spans import Digests, Span, part_size
 from imagenet_etl.aws.s3_unfinished import Noted, Part, abort, parts_of
-from imagenet_etl.aws.s3_upload import Bodies, Sending, changed
+from imagenet_etl.aws.s3_upload import TRIES, Bodies, Sending, changed
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
 from imagenet_etl.files import digest_of
 
-_TRIES = 3
-_LOST = MISMATCH | {"InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
+_LOST = (MISMATCH - {"XAmzContentSHA256Mismatch"}) | {
+    "InvalidPart", "InvalidPartOrder", "EntityTooSmall"
+}  # fmt: skip
+"""What a completion answers when the parts are not the object; the hash of its own body is not."""
 
 
 class MultipartUpload:
@@ -53,7 +55,7 @@ class MultipartUpload:
         What was sent is kept for the next try, unless it can never become this object.
 
         Raises:
-            KeyExists: The key is taken, or somebody else has just tried; nothing was changed.
+            KeyExists: The key is taken; nothing was changed.
             DatasetDamaged: The file is no longer what its digest says; no object was made.
             BackupConflict, CloudError, CloudUnavailable: S3 refuses or fails.
         """
@@ -138,9 +140,28 @@ class MultipartUpload:
                     found=code_of(error),
                     remedy="Run again: all of it will be sent anew",
                 ) from error
-            # After a conflict S3 wants a new upload. A repeated call whose first reply was lost
-            # finds the key taken, or the upload gone.
-            raise KeyExists(f"{self._uri} exists already, or is being written") from error
+            # A repeated call whose first reply was lost finds the key taken, or the upload gone.
+            if self._bucket.head(self._file.key) is None:
+                raise self._refused(code_of(error)) from error
+            raise KeyExists(f"{self._uri} exists already") from error
+
+    def _refused(self, code: str) -> CloudUnavailable:
+        """Return the error for a completion that was refused though the key is free."""
+        what = f"CompleteMultipartUpload on {self._bucket.uri}"
+        if code in TAKEN:
+            return CloudUnavailable(
+                f"{what}: {self._file.key} was taken, and is free again",
+                found=code,
+                remedy="Run again: its parts are kept; who else writes or removes this key?",
+            )
+        # After a conflict S3 wants a new upload.
+        return _PartsLost(
+            f"{what}: the upload of {self._file.key} is gone or met another writer, and there is "
+            "no object",
+            found=code,
+            remedy="Run again: all of it is sent anew; does a lifecycle rule or another backup "
+            "abort uploads, or write this key?",
+        )
 
     def _sent(
         self, upload: str, held: dict[int, Part], digests: Digests, size: int, with_md5: bool
@@ -175,7 +196,7 @@ class MultipartUpload:
 
     def _send(self, upload: str, span: Span) -> str:
         """Send one part, again if it was damaged on its way; return its ETag."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             body = self._bodies.of(self._file.path, span.start, span.size)
             try:
                 passing = MISMATCH | NO_UPLOAD
@@ -199,7 +220,7 @@ class MultipartUpload:
             return etag
         raise CloudUnavailable(
             f"UploadPart on {self._bucket.uri}: part {span.number} of {self._file.key} arrives "
-            f"damaged, {_TRIES} times",
+            f"damaged, {TRIES} times",
             remedy="Run again; a file that was changed meanwhile is found then",
         )
 
@@ -213,4 +234,4 @@ class MultipartUpload:
 
 
 class _PartsLost(CloudUnavailable):
-    """S3 does not have the parts that it acknowledged, or not as they were."""
+    """S3 does not have the parts that it acknowledged, or makes nothing of them any more."""

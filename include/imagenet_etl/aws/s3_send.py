@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from imagenet_etl import leases
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile, encryption_options
@@ -17,6 +17,7 @@ from imagenet_etl.aws.s3_plan import INDEX, BackupPlan, GroupPlan, batches, in_p
 from imagenet_etl.aws.s3_sorted import LinedUp
 from imagenet_etl.aws.s3_unfinished import Noted, abort_abandoned
 from imagenet_etl.aws.s3_upload import Bodies, Sending, put_file
+from imagenet_etl.aws.s3_whole import check_vouched
 from imagenet_etl.build import Build
 from imagenet_etl.download.slices import Slice
 from imagenet_etl.errors import (
@@ -45,6 +46,8 @@ class Sent:
             try, whose reply was lost.
         resumed_parts: Parts that were there.
         aborted_uploads: Uploads that nobody went on with.
+        marks: The archives whose mark was written.
+        retries: Requests that were sent again.
     """
 
     files: int = 0
@@ -52,6 +55,8 @@ class Sent:
     taken: int = 0
     resumed_parts: int = 0
     aborted_uploads: int = 0
+    marks: list[str] = field(default_factory=list)
+    retries: int = 0
 
 
 class Sender:
@@ -62,7 +67,8 @@ class Sender:
         bucket: Where to.
         plan: What to send.
         sending: How.
-        check_wanted: Called before a version's commit mark; raises if the version is being removed.
+        check_wanted: Called before a version's commit mark and after it; raises if the version is
+            being removed.
 
     Attributes:
         sent: What became of it.
@@ -122,6 +128,7 @@ class Sender:
         for mark in self._plan.marks:
             self._build.check_owner()
             write_mark(self._bucket.client, self._plan.contents.place, mark, options)
+            self.sent.marks = [*self.sent.marks, mark.name]
 
     def _send_group(self, work: GroupPlan) -> None:
         """Send the files of a group batch by batch, and the commit mark when all are there."""
@@ -133,9 +140,12 @@ class Sender:
                 work.ledger.add(list(rows.items()))
         if work.lacks_mark and work.group.mark is not None:
             self._build.check_owner()
-            if work.group.name == "version":
+            is_version = work.group.name == "version"
+            if is_version:
                 self._check_wanted()
             self._send_batch([work.group.mark], work.group.prefix, {})
+            if is_version:
+                check_vouched(self._bucket, work, self._check_wanted)
 
     def _send_batch(self, files: list[LocalFile], prefix: str, rows: dict[str, Seen]) -> None:
         """Send some files; what S3 was seen to have is added to ``rows``.
@@ -225,7 +235,7 @@ class Sender:
             return any(file.key == key for file in self._plan.send())
 
         prefix = f"{self._plan.contents.place.root}/"
-        self.sent.aborted_uploads = abort_abandoned(self._bucket, prefix, self._noted, wanted)
+        self.sent.aborted_uploads += abort_abandoned(self._bucket, prefix, self._noted, wanted)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

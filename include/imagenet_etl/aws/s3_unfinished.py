@@ -2,8 +2,10 @@
 
 An upload that this data folder noted is ours to go on with, since locks let one run at a time send
 a file. Any other below the dataset's prefix may be that of a live backup, of another version or on
-another machine. It counts as abandoned when no part has come for an hour: the slowest allowed link
-sends a part in minutes.
+another machine. It counts as abandoned when no part has come for a day. A live one may be silent
+for hours: a resume reads a terabyte anew, and sends nothing while S3 holds the parts; and a limit
+of 1 MiB a second lets 64 connections finish their parts two hours after they began. No try takes
+more than the twelve hours that the DAGs allow it. What is left over costs a day of storage.
 Source: Amazon S3 API Reference, ListMultipartUploads and ListParts.
 """
 
@@ -27,7 +29,7 @@ from imagenet_etl.storage import Storage
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 3600.0
+IDLE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,11 @@ from imagenet_etl.aws.errors import code_of, typed_aws_errors
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
 from imagenet_etl.aws.s3_codes import CONFLICT, MISMATCH, TAKEN
 from imagenet_etl.errors import CloudUnavailable, DatasetDamaged, KeyExists
+from imagenet_etl.files import hash_file
 
 MIB = 1 << 20
+TRIES = 3
+"""So many times a body is sent that arrives damaged."""
 _IN_MEMORY = MIB
 _CONFLICT_WAITS_S = (0.1, 0.5, 2.0)
 
@@ -100,27 +103,42 @@ def put_file(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) 
     Raises:
         KeyExists: The key is taken; nothing was changed.
         DatasetDamaged: The file is no longer what its digest says; S3 has not taken it.
-        CloudError, CloudUnavailable: S3 refuses or fails.
+        CloudError, CloudUnavailable: S3 refuses or fails, or the body arrives damaged every time.
     """
     if file.path.stat().st_size != file.size:
         raise changed(file)
+    for _ in range(TRIES):
+        try:
+            etag = _put_past_conflicts(bucket, file, sending, bodies)
+        except ClientError as error:
+            if code_of(error) in TAKEN:
+                raise KeyExists(f"{bucket.uri}/{file.key} exists already") from error
+            # Either the file is damaged or its body was, on its way: the file itself tells.
+            if hash_file(file.path, "sha256")["sha256"] != file.sha256:
+                raise changed(file) from error
+            continue
+        sending.sent(file.size)
+        return etag
+    raise CloudUnavailable(
+        f"PutObject on {bucket.uri}: {file.key} arrives damaged, {TRIES} times",
+        expected=f"sha256 {file.sha256}, which {file.path} still has",
+        remedy="Run again; if it stays so, look for what damages data on the way to the bucket",
+    )
+
+
+def _put_past_conflicts(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) -> str:
+    """Put a file, again after a conflict; codes of ``TAKEN`` and ``MISMATCH`` are the caller's."""
     for wait_s in (*_CONFLICT_WAITS_S, None):
         # A conflict is another writer's request under way: S3 asks to try again.
         passing = TAKEN | MISMATCH | (CONFLICT if wait_s is not None else set())
         try:
             with typed_aws_errors("PutObject", bucket.uri, passing=passing):
-                etag = _put(bucket, file, sending, bodies)
+                return _put(bucket, file, sending, bodies)
         except ClientError as error:
-            code = code_of(error)
-            if code in MISMATCH:
-                raise changed(file) from error
-            if code in TAKEN:
-                raise KeyExists(f"{bucket.uri}/{file.key} exists already") from error
+            if code_of(error) not in CONFLICT:
+                raise
             time.sleep(wait_s or 0)
-            continue
-        break
-    sending.sent(file.size)
-    return etag
+    raise AssertionError("the last try either returns or raises")
 
 
 def _put(bucket: Bucket, file: LocalFile, sending: Sending, bodies: Bodies) -> str:

@@ -92,7 +92,7 @@ def test_every_file_is_uploaded_with_its_digest(on_each: Build, s3: MotoServer) 
         assert {k.lower(): v for k, v in head["Metadata"].items()} == {"sha256": digest}
 
 
-@pytest.mark.parametrize(("schema", "is_counted"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("schema", "is_counted"), [(2, True), (1, False), (3, False)])
 def test_a_go_that_fails_at_its_end_leaves_its_count_to_the_next(
     build: Build, monkeypatch: pytest.MonkeyPatch, schema: int, is_counted: bool
 ) -> None:

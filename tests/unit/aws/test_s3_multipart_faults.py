@@ -99,10 +99,11 @@ def test_refusal_of_a_part_keeps_what_was_sent(
     assert content(proxy) == file.path.read_bytes()
 
 
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch"])
 def test_part_that_was_damaged_on_its_way_is_sent_again(
-    proxy: FaultProxy, file: LocalFile, noted: Noted
+    proxy: FaultProxy, file: LocalFile, noted: Noted, code: str
 ) -> None:
-    proxy.answer("UploadPart", status=400, code="BadDigest", times=2)
+    proxy.answer("UploadPart", status=400, code=code, times=2)
     uploading(proxy, file, noted).run()
     assert content(proxy) == file.path.read_bytes()
 
@@ -125,6 +126,18 @@ def test_lost_parts_begin_the_upload_anew(proxy: FaultProxy, file: LocalFile, no
     assert content(proxy) == file.path.read_bytes()
 
 
+def test_completion_whose_own_body_arrives_damaged_is_transient_and_keeps_the_parts(
+    proxy: FaultProxy, file: LocalFile, noted: Noted
+) -> None:
+    code = "XAmzContentSHA256Mismatch"
+    proxy.answer("CompleteMultipartUpload", status=400, code=code, times=1)
+    with pytest.raises(CloudUnavailable, match=code):
+        uploading(proxy, file, noted).run()
+    again = uploading(proxy, file, noted)
+    again.run()
+    assert again.resumed == 4
+
+
 def test_abort_that_is_refused_does_not_hide_why(
     proxy: FaultProxy, file: LocalFile, noted: Noted
 ) -> None:
@@ -138,7 +151,7 @@ def test_conflict_at_the_completion_gives_the_upload_up(
     proxy: FaultProxy, file: LocalFile, noted: Noted
 ) -> None:
     proxy.answer("CompleteMultipartUpload", status=409, code="ConditionalRequestConflict")
-    with pytest.raises(KeyExists):
+    with pytest.raises(CloudUnavailable, match="met another writer"):
         uploading(proxy, file, noted).run()
     assert left(proxy) == []
     assert noted.get("s3://backups/large") == ""

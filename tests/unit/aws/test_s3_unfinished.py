@@ -3,12 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
 
 from imagenet_etl.aws.s3_bucket import Bucket
-from imagenet_etl.aws.s3_unfinished import IDLE_S, Noted, abort_abandoned, unfinished
+from imagenet_etl.aws.s3_unfinished import (
+    IDLE_S,
+    Noted,
+    abort_abandoned,
+    parts_of,
+    unfinished,
+)
 from imagenet_etl.storage import LocalStorage
 
 KEY = "datasets/tiny/archives/a.tar"
@@ -41,7 +49,7 @@ def later() -> float:
     return time.time() + IDLE_S + 60
 
 
-def test_upload_without_a_new_part_for_an_hour_is_aborted(bucket: Bucket, noted: Noted) -> None:
+def test_upload_without_a_new_part_for_a_day_is_aborted(bucket: Bucket, noted: Noted) -> None:
     begin(bucket)
     assert swept(bucket, noted, later) == 1
     assert list(unfinished(bucket, "")) == []
@@ -50,6 +58,14 @@ def test_upload_without_a_new_part_for_an_hour_is_aborted(bucket: Bucket, noted:
 def test_fresh_upload_of_another_machine_is_left_alone(bucket: Bucket, noted: Noted) -> None:
     begin(bucket)
     assert swept(bucket, noted, time.time) == 0
+    assert len(list(unfinished(bucket, ""))) == 1
+
+
+def test_upload_that_is_silent_for_as_long_as_a_resume_reads_is_left_alone(
+    bucket: Bucket, noted: Noted
+) -> None:
+    begin(bucket)
+    assert swept(bucket, noted, lambda: time.time() + 12 * 3600) == 0
     assert len(list(unfinished(bucket, ""))) == 1
 
 
@@ -76,6 +92,27 @@ def test_own_upload_of_another_run_is_left_alone_until_it_is_idle(
     assert swept(bucket, noted, time.time) == 0
     assert swept(bucket, noted, later) == 1
     assert noted.get(URI) == ""
+
+
+def test_parts_beyond_the_first_page_of_a_listing_are_found(moto: MotoServer) -> None:
+    moto.bucket("backups")
+    bucket = Bucket(moto.client("s3"), "backups")
+    upload = begin(bucket)
+    for number in range(1, 6):
+        bucket.client.upload_part(
+            Bucket="backups", Key=KEY, UploadId=upload, PartNumber=number, Body=b"x" * number
+        )
+    asked: list[int] = []
+
+    def two_a_page(params: dict[str, Any], **_: object) -> None:
+        asked.append(params.get("PartNumberMarker", 0))
+        params["MaxParts"] = 2  # S3 gives a thousand
+
+    bucket.client.meta.events.register("provide-client-params.s3.ListParts", two_a_page)
+    parts, last = parts_of(bucket, KEY, upload)
+    assert {number: part.size for number, part in parts.items()} == {n: n for n in range(1, 6)}
+    assert asked == [0, 2, 4]
+    assert last > 0
 
 
 def test_uploads_of_other_prefixes_are_nobodys_business(bucket: Bucket, noted: Noted) -> None:

@@ -1,12 +1,20 @@
 """One file by one request, and what all requests have in common."""
 
+import hashlib
+import io
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from tests.support.certificates import loopback_certificate
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.moto_server import MotoServer
 from tests.support.rclone_server import rclone_server
+from urllib3 import HTTPResponse
 
 from imagenet_etl.aws.client_config import client_config
 from imagenet_etl.aws.s3_bucket import Bucket, LocalFile
@@ -15,7 +23,7 @@ from imagenet_etl.aws.s3_unfinished import Noted
 from imagenet_etl.aws.s3_upload import MIB, Bodies, Sending, put_file
 from imagenet_etl.aws.s3_watch import watched
 from imagenet_etl.config import BOUNDS
-from imagenet_etl.errors import BackupConflict, DatasetDamaged, KeyExists
+from imagenet_etl.errors import BackupConflict, CloudUnavailable, DatasetDamaged, KeyExists
 from imagenet_etl.files import hash_file
 from imagenet_etl.storage import LocalStorage
 
@@ -69,6 +77,42 @@ def test_file_of_another_size_is_not_sent(bucket: Bucket, tmp_path: Path) -> Non
     with pytest.raises(DatasetDamaged, match="not what it was"):
         put_file(bucket, file, Sending(), Bodies(0))
     assert bucket.head("file") is None
+
+
+@pytest.fixture
+def proxy(moto: MotoServer) -> Iterator[FaultProxy]:
+    moto.bucket("backups")
+    with fault_proxy(moto.url) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch"])
+def test_body_that_was_damaged_on_its_way_is_sent_again(
+    proxy: FaultProxy, tmp_path: Path, code: str
+) -> None:
+    proxy.answer("PutObject", status=400, code=code, times=2)
+    bucket = Bucket(proxy.client("s3"), "backups")
+    put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+    assert body(bucket) == b"content"
+
+
+def test_intact_file_that_always_arrives_damaged_is_transient(
+    proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.answer("PutObject", status=400, code="BadDigest", times=99)
+    bucket = Bucket(proxy.client("s3"), "backups")
+    with pytest.raises(CloudUnavailable, match="arrives damaged, 3 times"):
+        put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
+    assert proxy.calls == ["PutObject"] * 3
+
+
+def test_file_that_is_damaged_is_told_after_one_try(proxy: FaultProxy, tmp_path: Path) -> None:
+    file = local(tmp_path, b"content")
+    file.path.write_bytes(b"CONTENT")
+    proxy.answer("PutObject", status=400, code="BadDigest", times=99)
+    with pytest.raises(DatasetDamaged, match="not what it was"):
+        put_file(Bucket(proxy.client("s3"), "backups"), file, Sending(), Bodies(0))
+    assert proxy.calls == ["PutObject"]
 
 
 def test_object_without_a_stored_digest_is_known_by_that_of_s3(
@@ -132,6 +176,78 @@ def test_small_body_is_sent_without_waiting_for_a_go_ahead(bucket: Bucket, tmp_p
         put_file(bucket, local(tmp_path, b"content"), Sending(), Bodies(0))
         put_file(bucket, local(tmp_path, bytes(2 * MIB), "larger"), Sending(), Bodies(0))
     assert waits == [False, True]
+
+
+class CountedReads(io.BytesIO):
+    """A body that tells how much of it was read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def signed(scheme: str, action: str, **request: Any) -> tuple[dict[str, str], int]:
+    """Return the headers of an upload that is not sent, and how much of its body was read."""
+    client = boto3.client(
+        "s3", endpoint_url=f"{scheme}://s3.us-east-1.amazonaws.com", region_name="us-east-1",
+        aws_access_key_id="a", aws_secret_access_key="b", config=client_config("s3"),
+    )  # fmt: skip
+    sent: list[dict[str, str]] = []
+
+    def stop(request: Any, **_: object) -> AWSResponse:
+        headers = request.headers.items()
+        sent.append({k.lower(): v if isinstance(v, str) else v.decode() for k, v in headers})
+        nothing = HTTPResponse(io.BytesIO(), preload_content=False)
+        return AWSResponse(request.url, 200, {"ETag": "x"}, nothing)
+
+    client.meta.events.register("before-send.s3", stop)
+    body = CountedReads(bytes(2 * MIB))
+    with watched(client):
+        getattr(client, action)(Bucket="backups", Key="file", Body=body, **request)
+    return sent[0], body.count
+
+
+UPLOADS = [
+    ("put_object", {"ChecksumSHA256": HASH_OF_CONTENT}, "x-amz-checksum-sha256"),
+    ("upload_part", {"ChecksumCRC32": "AAAAAA==", "UploadId": "u", "PartNumber": 1},
+     "x-amz-checksum-crc32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "request_", "header"), UPLOADS)
+def test_body_with_a_checksum_is_not_read_for_its_signature_over_https(
+    action: str, request_: dict[str, Any], header: str
+) -> None:
+    headers, read = signed("https", action, **request_)
+    assert (headers["x-amz-content-sha256"], read) == ("UNSIGNED-PAYLOAD", 0)
+    assert header in headers["authorization"], "the checksum itself is signed"
+    assert headers[header] in request_.values()
+
+
+@pytest.mark.parametrize(("action", "request_", "header"), UPLOADS)
+def test_body_is_signed_over_plain_http(action: str, request_: dict[str, Any], header: str) -> None:
+    headers, read = signed("http", action, **request_)
+    content = hashlib.sha256(bytes(2 * MIB)).hexdigest()
+    assert (headers["x-amz-content-sha256"], read) == (content, 2 * MIB)
+    assert header in headers["authorization"]
+
+
+def test_bodies_that_are_not_signed_arrive_over_https(moto: MotoServer, tmp_path: Path) -> None:
+    moto.bucket("backups")
+    with fault_proxy(moto.url, loopback_certificate(tmp_path)) as proxy:
+        bucket = Bucket(proxy.client("s3"), "backups")
+        small = local(tmp_path, b"content")
+        with watched(bucket.client):
+            put_file(bucket, small, Sending(), Bodies(0))
+            assert body(bucket) == b"content"
+            large = local(tmp_path, bytes(range(256)) * (11 << 12), "large")
+            noted = Noted(LocalStorage(tmp_path / "data"), "work")
+            sending = Sending(connections=2, part_bytes=5 * MIB)
+            MultipartUpload(bucket, large, sending, Bodies(0), noted).run()
+        assert body(bucket, "large") == large.path.read_bytes()
 
 
 @pytest.fixture

@@ -134,6 +134,20 @@ def test_an_object_that_is_not_as_marked_leads_to_the_publisher(
     assert [record.levelno for record in told] == [logging.WARNING]
 
 
+def test_an_archived_object_leads_to_the_publisher_and_the_warning_says_how_to_restore_it(
+    run: Run, publisher: FaultServer, moto: MotoServer, client: Any, caplog: Any
+) -> None:
+    mark = back_up_archive(client, CONTENT, publisher.url)
+    key = place_of().archive(FACTS.name, mark.sha256)
+    client.put_object(Bucket="backups", Key=key, Body=CONTENT, StorageClass="GLACIER")
+    got(asks(run, proven(publisher), moto.client))
+    run.assert_complete()
+    assert publisher.requests
+    (told,) = [r for r in caplog.records if "cannot be had from the backup" in r.getMessage()]
+    assert told.levelno == logging.WARNING
+    assert key in told.getMessage() and "aws s3api restore-object" in told.getMessage()
+
+
 def test_a_damaged_mark_leads_to_the_publisher(
     run: Run, publisher: FaultServer, moto: MotoServer, client: Any, caplog: Any
 ) -> None:

@@ -14,6 +14,7 @@ from imagenet_etl.errors import (
     CloudNotFound,
     CloudUnavailable,
     ConfigError,
+    ObjectArchived,
 )
 
 
@@ -29,6 +30,10 @@ def answer(code: str, status: int = 400, message: str = "") -> aws.ClientError:
         (answer("AccessDenied", 403), AccessDenied),
         (answer("403", 403), AccessDenied),
         (answer("ExpiredToken"), AccessDenied),
+        (answer("ExpiredTokenException", 403), AccessDenied),
+        (answer("InvalidToken"), AccessDenied),
+        (answer("InvalidObjectState", 403), ObjectArchived),
+        (answer("XAmzContentSHA256Mismatch"), CloudUnavailable),
         (answer("NoSuchBucket", 404), CloudNotFound),
         (answer("404", 404), CloudNotFound),
         (answer("InvalidVolume.NotFound"), CloudNotFound),
@@ -58,6 +63,7 @@ def test_an_answer_becomes_an_error_that_names_action_and_thing(error, kind):
     assert type(caught.value) is kind
     assert "s3://bucket" in str(caught.value)
     assert "PutObject" in str(caught.value)
+    assert caught.value.remedy
     assert caught.value.__cause__ is error
 
 
