@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from tests.support.fault_proxy import FaultProxy
 from tests.support.moto_server import MotoServer
 
+from imagenet_etl.aws.ebs import volumes
 from imagenet_etl.aws.ebs.tags import COPY_OF, tags_of
 from imagenet_operators.ebs import (
     EbsAttachVolumeOperator,
@@ -17,6 +18,7 @@ from imagenet_operators.ebs import (
     EbsCreateVolumeOperator,
     EbsShareSnapshotOperator,
     EbsTakeSnapshotOperator,
+    create_volume,
 )
 from imagenet_operators.ebs.base import as_list, name_of_task
 
@@ -171,6 +173,27 @@ def test_volume_is_created_once_for_its_name(ec2: Any, snapshot: str, aws: Fault
     assert tags_of(volume)["team"] == "vision"
     made = [item for item in ec2.describe_volumes()["Volumes"] if "team" in tags_of(item)]
     assert len(made) == 3
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("shared", 1), ("", 2)])
+def test_runs_that_ask_for_one_name_at_once_ask_by_one_token(
+    ec2: Any, monkeypatch: pytest.MonkeyPatch, name: str, tokens: int
+) -> None:
+    now = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    monkeypatch.setattr(create_volume.timezone, "utcnow", lambda: now)
+    monkeypatch.setattr(volumes, "find_volume", lambda *_: None)  # neither sees the other's
+    asked, created = set(), volumes._created
+
+    def noting(*args: Any) -> Any:
+        asked.add(args[-1])
+        return created(*args)
+
+    monkeypatch.setattr(volumes, "_created", noting)
+    for run in ("run-1", "run-2"):
+        EbsCreateVolumeOperator(
+            task_id="task", availability_zone=ZONE, size_gib=5, name=name
+        ).execute(context(run))
+    assert len(asked) == tokens
 
 
 def test_empty_volume_is_created(ec2: Any) -> None:

@@ -214,6 +214,24 @@ def test_failure_that_the_triggerer_has_seen_is_marked_as_well(
     assert task.execute(CONTEXT) != first
 
 
+@pytest.mark.parametrize("is_deferred", [False, True])
+def test_failure_is_told_though_its_mark_is_refused(
+    aws: FaultProxy, volume: str, snapshot: dict[str, Any], is_deferred: bool
+) -> None:
+    task = operator(volume)
+    first = task.execute(CONTEXT)
+    aws.answer("CreateTags", status=403, code="UnauthorizedOperation", times=9)
+    ended = b"<status>error</status><statusMessage>KMS says no</statusMessage>"
+    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended))
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match=r"SnapshotFailed.*KMS says no.*delete that"):
+            if is_deferred:
+                task.resume(CONTEXT, event_of(trigger_for(snapshot | {"SnapshotId": first})))
+            else:
+                task.execute(CONTEXT)
+    assert aws.calls.count("CreateSnapshot") == 1
+
+
 def test_tag_that_somebody_changes_meanwhile_makes_no_second_snapshot(
     ec2: Any, aws: FaultProxy, volume: str
 ) -> None:

@@ -128,13 +128,20 @@ def _of_this_try(ssm: Any, command: Command, since: datetime) -> dict[str, Any] 
 
 
 def _tries(ssm: Any, command: Command, since: datetime) -> list[dict[str, Any]]:
-    # Not by InstanceId: a command that has not reached its instance yet would be left out.
-    pages = ssm.get_paginator("list_commands").paginate(
-        Filters=[
-            {"key": "InvokedAfter", "value": since.strftime("%Y-%m-%dT%H:%M:%SZ")},
-            {"key": "DocumentName", "value": DOCUMENT},
-        ],
-    )
+    """Return the attempts of a command that are known; that of this try, if it was sent."""
+    tries = _listed(ssm, command, since, InstanceId=command.instance_id)
+    if any(sent["Comment"] == command.comment for sent in tries):
+        return tries
+    # A command that has not reached its instance yet is left out of the instance's own.
+    return _listed(ssm, command, since)
+
+
+def _listed(ssm: Any, command: Command, since: datetime, **where: str) -> list[dict[str, Any]]:
+    filters = [
+        {"key": "InvokedAfter", "value": since.strftime("%Y-%m-%dT%H:%M:%SZ")},
+        {"key": "DocumentName", "value": DOCUMENT},
+    ]
+    pages = ssm.get_paginator("list_commands").paginate(Filters=filters, **where)
     with typed_aws_errors("ListCommands", command.instance_id):
         return [
             dict(sent)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imagenet_etl.aws.s3_bucket import encryption_options
+from imagenet_etl.aws.s3_bucket import Bucket, encryption_options
 from imagenet_etl.aws.s3_catalog import catalogs_below, read_catalog
 from imagenet_etl.aws.s3_layout import BackupPlace, backup_place
 from imagenet_etl.build import Build
@@ -89,17 +89,44 @@ def known_catalogs(
         assert storage is not None
         here, there = read_registry(storage, name), found.get(name, Catalog(name))
         if client is not None and s3_uri:
+            here = _still_there(here, there, backup_place(s3_uri, name), client("s3"))
             here = _without_removed(storage, here, there, backup_place(s3_uri, name))
         found[name] = there.merged_with(here)
     return {name: found[name] for name in sorted(found)}
 
 
+def _still_there(here: Catalog, there: Catalog, place: BackupPlace, client: Any) -> Catalog:
+    """Return a registry less the backups that are gone from a bucket, or are of other content.
+
+    A backup that was never published is in no catalog, and may be whole all the same: what the
+    bucket's does not know is there while its manifest is.
+
+    Args:
+        here: The registry.
+        there: The bucket's catalog, which has just been read.
+        place: The dataset's part of that bucket.
+        client: A boto3 S3 client.
+    """
+    told: dict[str, Entry] = {}
+    for version, entry in here.versions.items():
+        uris, mine = set(backups_of(entry)), place.uri(place.version(version))
+        if mine in uris:
+            if (known := there.versions.get(version)) is not None:
+                is_there = known["manifest_sha256"] == entry["manifest_sha256"]
+            else:
+                key = f"{place.version(version)}/{MANIFEST}"
+                is_there = Bucket(client, place.bucket).head(key) is not None
+            uris -= set() if is_there else {mine}
+        told[version] = with_backups(entry, uris)
+    return Catalog(here.dataset, told)
+
+
 def _without_removed(
     storage: Storage, here: Catalog, there: Catalog, place: BackupPlace
 ) -> Catalog:
-    """Return a registry less the backups that are gone from a bucket, or are being removed.
+    """Return a registry less the backups that a bucket's catalog says are being removed.
 
-    Another machine may have pruned them: this disk's registry learns nothing of that.
+    Another machine may be at it: this disk's registry learns nothing of that.
 
     Args:
         storage: The data folder.
@@ -112,10 +139,8 @@ def _without_removed(
         known, uris = there.versions.get(version, {}), set(backups_of(entry))
         is_same = known.get("manifest_sha256") == entry["manifest_sha256"]
         is_removing = is_same and bool(known.get("removing"))
-        if is_removing or not is_same:
-            uris -= {place.uri(place.version(version))}
         if is_removing:  # prune marks it first, and then removes all the backups that it knows
-            uris -= set(backups_of(known))
+            uris -= {place.uri(place.version(version)), *backups_of(known)}
         told[version] = with_backups(entry, uris)
         if is_removing and not uris and place_of(storage, entry) is None:
             told[version]["removing"] = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -121,10 +122,11 @@ class EbsOperator(BaseOperator):
         """Go on after the triggerer's wait."""
         if event["status"] != "done":
             error = EtlError.from_dict(event["error"])
-            with airflow_errors():
-                if isinstance(error, SnapshotFailed):
-                    # It tells the same, and marks what has failed: the cleared task begins anew.
+            if isinstance(error, SnapshotFailed):
+                # It tells the same, and marks what has failed: the cleared task begins anew.
+                with suppress(EtlError):
                     self.begin(context)
+            with airflow_errors():
                 raise error
         return self.execute(context)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import timezone
+
 from imagenet_operators.ebs.base import Begun, EbsOperator, name_of_task
 from imagenet_operators.ebs.links import EbsVolumeLink
 from imagenet_operators.ebs.waits import VOLUME
@@ -78,8 +80,9 @@ class EbsCreateVolumeOperator(EbsOperator):
         name = self.name or name_of_task(context)
         ec2 = self.client()
         request = self._request({DEPLOYMENT: name})
-        # Runs that ask for one name at the same time are to be led by EC2's token to one volume.
-        salt = "" if self.name else name_of_task(context)
+        # Runs that ask for one name at the same time are to be led by EC2's token to one volume,
+        # those of later hours not past all that was made and deleted today.
+        salt = f"{timezone.utcnow():%Y-%m-%dT%H}" if self.name else name_of_task(context)
         volume_id = create_volume(ec2, request, name, salt=salt)
         self.show(ec2, volume_id)
         created = described_volume(ec2, volume_id)["CreateTime"]

@@ -59,12 +59,14 @@ class Launched:
         env = self.machine.environment(self.aws.folder)
         return run_as_file(self.machine.root.parent, text, env)
 
-    def snapshot(self, version: str = "v1", **more: str) -> str:
+    def snapshot(self, version: str = "v1", description: str = "", **more: str) -> str:
         """Take a snapshot that the tags say is of a version."""
         source = self.ec2.create_volume(AvailabilityZone=ZONE, Size=1)["VolumeId"]
         named = DatasetTags("tiny_imagenet", version, self.manifest, PATH).to_dict() | more
         reply = self.ec2.create_snapshot(
-            VolumeId=source, TagSpecifications=tag_specification("snapshot", named)
+            VolumeId=source,
+            Description=description,
+            TagSpecifications=tag_specification("snapshot", named),
         )
         self.ec2.delete_volume(VolumeId=source)
         return str(reply["SnapshotId"])
@@ -150,7 +152,8 @@ def test_a_path_may_hold_what_notations_are_made_of(launched: Launched) -> None:
 
 
 def test_a_snapshot_that_tells_no_path_makes_no_volume(launched: Launched) -> None:
-    launched.snapshot(**{tags.PATH: ""})
+    described = "imagenet-etl tiny_imagenet/v1"
+    launched.snapshot(**{tags.PATH: ""}, description=described)
     done = launched.boot()
     assert done.returncode == 1
     assert "tells where in it tiny_imagenet is" in done.stdout

@@ -185,6 +185,18 @@ def test_backup_that_is_gone_from_the_bucket_is_not_handed_out(
     assert where(f"{NAME}@old", *both) == "s3://second/y/old\n", "nobody has asked that bucket"
 
 
+def test_backup_that_no_catalog_knows_is_handed_out_while_its_manifest_is_there(site, where, moto):
+    uri = f"{URI}/{NAME}/old"
+    site.enter("old", at=1, s3_uri=uri)
+    both = (f"{NAME}@old", "--data-dir", site.storage.url, "--s3-uri", URI)
+    with pytest.raises(StorageError, match="old does not exist on this machine"):
+        where(*both)
+    bucket, _, prefix = URI.removeprefix("s3://").partition("/")
+    key = f"{prefix}/{NAME}/old/manifest.json"
+    moto.client("s3").put_object(Bucket=bucket, Key=key, Body=b"{}")
+    assert where(*both) == f"{uri}\n"
+
+
 def test_folder_that_is_here_is_handed_out_while_its_backup_is_removed(
     site, where, pruned_elsewhere, monkeypatch
 ):

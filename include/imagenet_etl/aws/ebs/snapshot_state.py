@@ -6,6 +6,7 @@ A snapshot is unusable when it ended in an error, lies in the recycle bin, or be
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,9 @@ from imagenet_etl.aws.ebs.waits import (
     progress_of_snapshot,
 )
 from imagenet_etl.aws.errors import typed_aws_errors
-from imagenet_etl.errors import CloudNotFound, SnapshotFailed, StillPending
+from imagenet_etl.errors import CloudNotFound, EtlError, SnapshotFailed, StillPending
+
+log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S = 30.0
 _MAX_TAG = 256
@@ -39,14 +42,18 @@ def best_or_failed(ec2: Any, found: list[dict[str, Any]]) -> dict[str, Any] | No
 
     Raises:
         SnapshotFailed: All of them ended in an error, which is told once: they are marked, so the
-            next run, before which somebody has mended the cause, begins anew.
+            next run, before which somebody has mended the cause, begins anew. Where the mark is
+            refused they have to be deleted first.
     """
     best = best_snapshot(found)
     if best is not None or not found:
         return best
     for failed in found:
         told = f"{failed['State']} {failed.get('StateMessage', '')}".strip()
-        mark_unusable(ec2, failed["SnapshotId"], told)
+        try:
+            mark_unusable(ec2, failed["SnapshotId"], told)
+        except EtlError as error:
+            log.warning("%s is not marked: %s", failed["SnapshotId"], error)
     progress_of_snapshot(found[-1])
     return None
 

@@ -4,7 +4,9 @@
 # account shows no tags here: its description tells the same.
 newest_snapshot() {
   local found filters=("Name=status,Values=completed")
+  local told="[Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0]]"
   if [ -n "$shared_by" ]; then
+    told=Description
     filters+=("Name=description,Values=$prefix $dataset/${version:-*} manifest:*")
   else
     filters+=("Name=tag:$prefix:dataset,Values=$dataset")
@@ -16,10 +18,9 @@ newest_snapshot() {
     tr -d '"') || die "cannot list snapshots"
   [[ $snapshot == snap-* ]] ||
     die "no completed snapshot of $dataset ${version:-of any version} in $region"
-  found=$(ec2 describe-snapshots --snapshot-ids "$snapshot" --output text --query "Snapshots[0].[
-    Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0], Description]") ||
-    die "cannot look at $snapshot"
-  IFS=$'\t' read -r manifest path found <<<"$found"
+  found=$(ec2 describe-snapshots --snapshot-ids "$snapshot" --output text \
+    --query "Snapshots[0].$told") || die "cannot look at $snapshot"
+  IFS=$'\t' read -r manifest path <<<"$found"
   if [ -n "$shared_by" ]; then
     path=${found#* path:}
     found=${found#* manifest:}
