@@ -17,7 +17,8 @@ from imagenet_etl.build import Build
 from imagenet_etl.errors import StageNotDone
 from imagenet_etl.leases import Owner
 from imagenet_etl.pipeline import receipts_up_to, run_stage
-from imagenet_etl.preflight.on_volume import archives_found
+from imagenet_etl.preflight.archives import known_archives
+from imagenet_etl.preflight.on_volume import archives_found, archives_planned
 from imagenet_etl.publishing import publish_version
 from imagenet_etl.verify import verify_folder
 
@@ -241,6 +242,7 @@ def test_publish_tells_of_archives_that_are_in_the_snapshot(
     receipt = receipts_up_to(build, "download")["download"]
     size = receipt.counts["archive_bytes"]
     assert archives_found(build, receipt) == (0 if where == "elsewhere" else size)
+    assert archives_planned(build, known_archives(build)) == archives_found(build, receipt)
     assert size > 0
 
 
@@ -255,3 +257,4 @@ def test_what_a_large_archive_is_unpacked_to_is_in_the_snapshot_as_well(
     (tar,) = tars_of(tmp_path / "data")
     on_volume = packed.stat().st_size if folder == "data/own" else 0
     assert archives_found(build, receipt) == tar.stat().st_size + on_volume
+    assert archives_planned(build, known_archives(build)) == archives_found(build, receipt)

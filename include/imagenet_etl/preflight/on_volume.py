@@ -22,15 +22,27 @@ def archives_planned(build: Build, archives: Sequence[Known]) -> int:
 
     Args:
         build: The run.
-        archives: What ``known_archives`` found.
+        archives: What ``known_archives`` found for it.
+
+    Raises:
+        ConfigError, SourceNotFound: The settings' sources cannot be used.
     """
     if not build.storage.on_disk:
         return 0
-    used_there = [one.path is not None and _is_inside(build, str(one.path)) for one in archives]
     return sum(
-        one.whole or (one.size or 0 if is_there else 0)
-        for one, is_there in zip(archives, used_there, strict=True)
+        _planned(build, source, one)
+        for source, one in zip(sources_of(build).archives, archives, strict=True)
     )
+
+
+def _planned(build: Build, source: Source, one: Known) -> int:
+    is_there = one.path is not None and _is_inside(build, str(one.path))
+    size = one.whole or (one.size or 0 if is_there else 0)
+    if not one.is_given:
+        return size
+    if one.path is None and asked_for(build, source.archive, source.place).path is None:
+        return size  # nothing is there yet: what is fetched counts with what it is unpacked to
+    return size + _packed(build, source, str(one.path or ""))
 
 
 def archives_found(build: Build, downloaded: Receipt) -> int:
@@ -55,11 +67,10 @@ def archives_found(build: Build, downloaded: Receipt) -> int:
 
 def _packed(build: Build, source: Source, location: str) -> int:
     """Return the bytes of what was unpacked to the archive that is read, if they are kept too."""
-    asked = asked_for(build, source.archive, source.place)
-    packed = str(asked.path or asked.key)
-    if packed == location or not _is_inside(build, packed):
+    asked, root = asked_for(build, source.archive, source.place), Path(build.storage.url)
+    path = root / (asked.path or asked.key)
+    if path.resolve() == (root / location).resolve() or not _is_inside(build, str(path)):
         return 0
-    path = Path(build.storage.url, packed)
     return path.stat().st_size if path.is_file() else 0
 
 
