@@ -6,6 +6,7 @@ What is not told to fail is handed to the server and back unchanged, so a test s
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.certificates import server_context
 from tests.support.moto_server import MotoServer
 
 FOREVER = 1 << 30
@@ -175,15 +175,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fault_proxy(server: str, certificate: Path | None = None) -> Iterator[FaultProxy]:
+def fault_proxy(
+    server: str, certificate: tuple[ssl.SSLContext, Path] | None = None
+) -> Iterator[FaultProxy]:
     """Serve until the block ends, on a port that was free; over TLS with a certificate."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
         httpd.daemon_threads = True
         scheme = "https" if certificate else "http"
         proxy = FaultProxy(f"{scheme}://127.0.0.1:{httpd.server_address[1]}", server)
         if certificate is not None:
-            proxy.trusted = str(certificate)
-            httpd.socket = server_context(certificate).wrap_socket(httpd.socket, server_side=True)
+            context, trusted = certificate
+            proxy.trusted = str(trusted)
+            httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
         httpd.RequestHandlerClass = type("Handler", (_Handler,), {"proxy": proxy})
         threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
         try:

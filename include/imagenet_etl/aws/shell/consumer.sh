@@ -13,7 +13,8 @@ newest_snapshot() {
     [ -z "$version" ] || filters+=("Name=tag:$prefix:version,Values=$version")
   fi
   # JSON, for the CLI applies a query to each page of a text.
-  snapshot=$(ec2 describe-snapshots --owner-ids "${shared_by:-self}" --filters "${filters[@]}" --output json --query \
+  snapshot=$(ec2 describe-snapshots --owner-ids "${shared_by:-self}" --filters "${filters[@]}" \
+    --output json --query \
     "sort_by(Snapshots[?!(Tags[?Key=='$prefix:unusable'])], &StartTime)[-1].SnapshotId" |
     tr -d '"') || die "cannot list snapshots"
   [[ $snapshot == snap-* ]] ||
