@@ -1,4 +1,4 @@
-"""A deployment's surroundings: AWS behind a proxy, a snapshot, an instance."""
+"""What EBS operators meet: AWS behind a proxy, volumes and snapshots, an instance."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +25,17 @@ def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProx
 @pytest.fixture
 def ec2(moto: MotoServer, aws: FaultProxy) -> Any:
     return moto.client("ec2")
+
+
+@pytest.fixture
+def volume(ec2: Any) -> str:
+    return str(ec2.create_volume(AvailabilityZone=ZONE, Size=1)["VolumeId"])
+
+
+@pytest.fixture
+def snapshot(ec2: Any, volume: str) -> dict[str, Any]:
+    """An empty volume's snapshot, as EC2 tells it."""
+    return dict(ec2.create_snapshot(VolumeId=volume))
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
-"""How EBS operators and sensors wait: without a worker slot, and not for ever."""
+"""How EBS operators wait: without a worker slot, and not for ever."""
 
-import asyncio
-import json
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,89 +10,24 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     TaskDeferred,
 )
-from tests.support.airflow_runs import aws_connection
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.ebs_waits import (
+    CONTEXT,
+    becomes,
+    context_of,
+    event_of,
+    failed,
+    operator,
+    trigger_for,
+)
+from tests.support.fault_proxy import FaultProxy
 from tests.support.moto_server import MotoServer
 
-from imagenet_etl.aws import client_config
 from imagenet_etl.errors import SnapshotFailed
-from imagenet_operators.ebs import (
-    EbsAttachmentSensor,
-    EbsCopySnapshotOperator,
-    EbsSnapshotSensor,
-    EbsTakeSnapshotOperator,
-    EbsVolumeSensor,
-)
+from imagenet_operators.ebs import EbsCopySnapshotOperator, EbsVolumeSensor
 from imagenet_operators.ebs import trigger as trigger_module
 from imagenet_operators.ebs.base import EbsOperator
-from imagenet_operators.ebs.trigger import ProgressTrigger
-from imagenet_operators.ebs.waits import SNAPSHOT, Wait
-
-IMAGE = "ami-12c6146b"  # any will do for moto
 
 pytestmark = pytest.mark.airflow
-
-COMPLETED = b"<status>completed</status>"
-
-
-def context_of(age: timedelta = timedelta(0), rescheduled: bool = False) -> dict[str, Any]:
-    """Return what the operators read of the context of a task that began so long ago."""
-    now = datetime.now(UTC)
-    ti = SimpleNamespace(
-        dag_id="backups", run_id="run-1", task_id="task", map_index=-1,
-        start_date=now if rescheduled else now - age,
-        get_first_reschedule_date=lambda _: now - age if rescheduled else None,
-    )  # fmt: skip
-    return {"ti": ti}
-
-
-CONTEXT = context_of()
-
-
-@pytest.fixture
-def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    monkeypatch.setattr(client_config, "_ATTEMPTS", 1)
-    with fault_proxy(moto.url) as proxy, aws_connection(monkeypatch, proxy.url):
-        yield proxy
-
-
-@pytest.fixture
-def volume(moto: MotoServer) -> str:
-    ec2 = moto.client("ec2")
-    return str(ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
-
-
-@pytest.fixture
-def snapshot(moto: MotoServer, volume: str) -> dict[str, Any]:
-    return dict(moto.client("ec2").create_snapshot(VolumeId=volume))
-
-
-def becomes(state: bytes) -> Callable[[bytes], bytes]:
-    return lambda body: body.replace(COMPLETED, b"<status>" + state + b"</status>")
-
-
-def operator(volume: str, **arguments: Any) -> EbsTakeSnapshotOperator:
-    return EbsTakeSnapshotOperator(task_id="task", volume_id=volume, **arguments)
-
-
-def trigger_for(snapshot: dict[str, Any], deadline_s: float = 3600.0) -> ProgressTrigger:
-    begun, ids = snapshot["StartTime"].isoformat(), {"snapshot_id": snapshot["SnapshotId"]}
-    return ProgressTrigger([Wait(SNAPSHOT, ids, "us-east-1", begun, deadline_s).to_dict()], 0.01)
-
-
-def event_of(trigger: ProgressTrigger) -> dict[str, Any]:
-    """Run a trigger as the triggerer does: rebuilt from what it was stored as."""
-    from airflow.sdk._shared.module_loading import import_string
-
-    path, arguments = trigger.serialize()
-    rebuilt = import_string(path)(**json.loads(json.dumps(arguments)))
-
-    async def first() -> dict[str, Any]:
-        async for event in rebuilt.run():
-            return dict(event.payload)
-        raise AssertionError("a trigger ends with an event")
-
-    return asyncio.run(asyncio.wait_for(first(), 20))
 
 
 def test_pending_snapshot_makes_way_and_is_found_again(aws: FaultProxy, volume: str) -> None:
@@ -160,9 +91,7 @@ def test_airflows_own_setting_is_the_default() -> None:
 def test_failed_snapshot_fails_the_task_with_its_message(
     aws: FaultProxy, volume: str, snapshot: dict[str, Any]
 ) -> None:
-    told = b"</status><statusMessage>KMS says no</statusMessage>"
-    ended = b"<status>error" + told
-    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended))
+    aws.rewrite("DescribeSnapshots", failed)
     event = event_of(trigger_for(snapshot))
     assert event["error"]["type"] == SnapshotFailed.__name__
     with pytest.raises(
@@ -191,8 +120,7 @@ def test_failure_between_two_rounds_is_told_and_nothing_is_begun_anew(
     with pytest.raises(AirflowRescheduleException):
         task.execute(CONTEXT)
     aws.heal()
-    ended = b"<status>error</status><statusMessage>KMS says no</statusMessage>"
-    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended), skip=skip)
+    aws.rewrite("DescribeSnapshots", failed, skip=skip)
     with pytest.raises(AirflowFailException, match=r"SnapshotFailed.*KMS says no"):
         task.execute(CONTEXT)
     assert aws.calls.count(action) == before + 1
@@ -206,8 +134,7 @@ def test_failure_that_the_triggerer_has_seen_is_marked_as_well(
 ) -> None:
     task = operator(volume)
     first = task.execute(CONTEXT)
-    ended = b"<status>error</status><statusMessage>KMS says no</statusMessage>"
-    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended))
+    aws.rewrite("DescribeSnapshots", failed)
     with pytest.raises(AirflowFailException, match="KMS says no"):
         task.resume(CONTEXT, event_of(trigger_for(snapshot | {"SnapshotId": first})))
     aws.heal()
@@ -221,8 +148,7 @@ def test_failure_is_told_though_its_mark_is_refused(
     task = operator(volume)
     first = task.execute(CONTEXT)
     aws.answer("CreateTags", status=403, code="UnauthorizedOperation", times=9)
-    ended = b"<status>error</status><statusMessage>KMS says no</statusMessage>"
-    aws.rewrite("DescribeSnapshots", lambda body: body.replace(COMPLETED, ended))
+    aws.rewrite("DescribeSnapshots", failed)
     for _ in range(2):
         with pytest.raises(AirflowFailException, match=r"SnapshotFailed.*KMS says no.*delete that"):
             if is_deferred:
@@ -313,50 +239,3 @@ def test_look_without_an_answer_costs_no_try(aws: FaultProxy, volume: str) -> No
     aws.answer("DescribeSnapshots", status=503, code="RequestLimitExceeded", skip=1)
     with pytest.raises(AirflowException, match="CloudUnavailable"):
         operator(volume, deadline=timedelta(days=-1)).execute(CONTEXT)
-
-
-def test_sensor_bears_silence_for_its_deadline(aws: FaultProxy, snapshot: dict[str, Any]) -> None:
-    sensor = EbsSnapshotSensor(
-        task_id="task", snapshot_id=snapshot["SnapshotId"], deadline=timedelta(hours=1)
-    )
-    aws.drop_request("DescribeSnapshots")
-    assert not sensor.poke(CONTEXT)
-    assert sensor.poke(CONTEXT)
-    assert 3600 < sensor.timeout < 2 * 3600
-
-
-def test_sensors_say_whether_it_is_there(
-    aws: FaultProxy, moto: MotoServer, volume: str, snapshot: dict[str, Any]
-) -> None:
-    sensor = EbsSnapshotSensor(task_id="task", snapshot_id=snapshot["SnapshotId"])
-    assert sensor.mode == "reschedule"
-    assert sensor.poke(CONTEXT)
-    aws.rewrite("DescribeSnapshots", becomes(b"pending"))
-    assert not sensor.poke(CONTEXT)
-    assert EbsVolumeSensor(task_id="task", volume_id=volume).poke(CONTEXT)
-    ec2 = moto.client("ec2")
-    reply = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1)
-    attached = {"volume_id": volume, "instance_id": reply["Instances"][0]["InstanceId"]}
-    sensor = EbsAttachmentSensor(task_id="task", **attached)
-    assert not sensor.poke(CONTEXT)
-    ec2.attach_volume(VolumeId=volume, InstanceId=attached["instance_id"], Device="/dev/sdf")
-    assert sensor.poke(CONTEXT)
-
-
-def test_sensor_may_be_deferred(aws: FaultProxy, snapshot: dict[str, Any]) -> None:
-    sensor = EbsSnapshotSensor(
-        task_id="task", snapshot_id=snapshot["SnapshotId"], deferrable=True, poke_interval=0.01
-    )
-    aws.rewrite("DescribeSnapshots", becomes(b"pending"), times=3)
-    with pytest.raises(TaskDeferred) as deferred:
-        sensor.execute(CONTEXT)
-    assert sensor.resume(CONTEXT, event_of(deferred.value.trigger)) is None
-
-
-def test_sensor_fails_for_what_is_overdue(aws: FaultProxy, snapshot: dict[str, Any]) -> None:
-    aws.rewrite("DescribeSnapshots", becomes(b"pending"))
-    sensor = EbsSnapshotSensor(
-        task_id="task", snapshot_id=snapshot["SnapshotId"], deadline=timedelta(0)
-    )
-    with pytest.raises(AirflowFailException, match="did not end in time"):
-        sensor.poke(CONTEXT)
