@@ -81,7 +81,10 @@ def find_in_backup(build: Build, asked: Asked) -> BackedUp | None:
     mark = _chosen(asked, marks)
     passed = len(marks) if mark is None else marks.index(mark)
     if passed:
-        log.info("download %s: %d in %s are passed over", asked.facts.name, passed, marked)
+        log.info(
+            "download %s: %d in %s passed over, of another digest or source than is asked for",
+            asked.facts.name, passed, marked,
+        )  # fmt: skip
     if mark is None:
         if asked.only_backup:
             raise _nobody_has(build, asked, marked, passed)

@@ -60,7 +60,10 @@ def test_a_digest_that_the_marks_deny_is_the_publishers(
     back_up_archive(client, OTHER, publisher.url)
     got(asks(run, proven(publisher), moto.client))
     run.assert_complete()
-    assert f"1 in {BACKUP}/tiny_imagenet/archives/{FACTS.name}/ are passed over" in caplog.text
+    assert (
+        f"1 in {BACKUP}/tiny_imagenet/archives/{FACTS.name}/ passed over, of another digest"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("first", [CONTENT, OTHER])
