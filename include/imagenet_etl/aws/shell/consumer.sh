@@ -7,7 +7,7 @@ newest_snapshot() {
   local told="[Tags[?Key=='$prefix:manifest'].Value|[0], Tags[?Key=='$prefix:path'].Value|[0]]"
   if [ -n "$shared_by" ]; then
     told=Description
-    filters+=("Name=description,Values=$prefix $dataset/${version:-*} manifest:*")
+    filters+=("Name=description,Values=$prefix $dataset/${version:-*} manifest:* path:*")
   else
     filters+=("Name=tag:$prefix:dataset,Values=$dataset")
     [ -z "$version" ] || filters+=("Name=tag:$prefix:version,Values=$version")
