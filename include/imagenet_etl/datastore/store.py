@@ -89,8 +89,9 @@ def known_catalogs(
         assert storage is not None
         here, there = read_registry(storage, name), found.get(name, Catalog(name))
         if client is not None and s3_uri:
-            here = _still_there(here, there, backup_place(s3_uri, name), client("s3"))
-            here = _without_removed(storage, here, there, backup_place(s3_uri, name))
+            place = backup_place(s3_uri, name)
+            here = _still_there(here, there, place, client("s3"))
+            here = _without_removed(storage, here, there, place)
         found[name] = there.merged_with(here)
     return {name: found[name] for name in sorted(found)}
 
