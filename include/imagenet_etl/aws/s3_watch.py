@@ -59,21 +59,19 @@ def watched(client: Any) -> Iterator[Watch]:
     Bodies with a checksum go unsigned over https.
     """
     events, watch = client.meta.events, Watch()
+    hooks = (
+        (events.register, "after-call.s3", watch.note),
+        (events.register_first, "request-created.s3", signal_not_transferring),
+        (events.register_last, "request-created.s3", signal_transferring),
+        (events.register_last, "before-call.s3", send_at_once),
+        (events.register, "before-call.s3", vouch_by_checksum),
+    )
     # An id of its own each time: two backups may share a client.
-    ids = [
-        f"imagenet-etl-{what}-{id(watch)}"
-        for what in ("retries", "hashing", "sending", "small", "checksum")
-    ]
-    events.register("after-call.s3", watch.note, unique_id=ids[0])
-    events.register_first("request-created.s3", signal_not_transferring, unique_id=ids[1])
-    events.register_last("request-created.s3", signal_transferring, unique_id=ids[2])
-    events.register_last("before-call.s3", send_at_once, unique_id=ids[3])
-    events.register("before-call.s3", vouch_by_checksum, unique_id=ids[4])
+    named = [(f"imagenet-etl-{hook[2].__name__}-{id(watch)}", *hook) for hook in hooks]
+    for name, register, event, handler in named:
+        register(event, handler, unique_id=name)
     try:
         yield watch
     finally:
-        events.unregister("after-call.s3", unique_id=ids[0])
-        events.unregister("request-created.s3", unique_id=ids[1])
-        events.unregister("request-created.s3", unique_id=ids[2])
-        events.unregister("before-call.s3", unique_id=ids[3])
-        events.unregister("before-call.s3", unique_id=ids[4])
+        for name, _, event, _ in named:
+            events.unregister(event, unique_id=name)
